@@ -1,0 +1,120 @@
+"""CSR and top-k helpers: ranking, packing and filtering without ever building an n x L array.
+
+One rule holds everywhere: only stored entries are predictions (a stored zero or negative score is one,
+an absent entry is not), ranks go best first, and ties go to the lower label id.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+TopK = tuple[NDArray[np.integer], NDArray[np.float32]]
+
+
+def row_ids(matrix: sp.csr_array) -> NDArray[np.int64]:
+    """Return the row of every stored entry, in storage order."""
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+
+
+def pair_ids(matrix: sp.csr_array) -> NDArray[np.int64]:
+    """Return one integer per stored entry that identifies its (row, column) pair."""
+    return row_ids(matrix) * matrix.shape[1] + matrix.indices
+
+
+def index_dtype(n_labels: int) -> type[np.integer]:
+    """Return int32, or int64 where int32 cannot number the labels."""
+    return np.int32 if n_labels <= np.iinfo(np.int32).max else np.int64
+
+
+def rank_rows(scores: sp.csr_array, k: int) -> TopK:
+    """Return the k best stored entries of every row as padded (indices, scores) arrays.
+
+    Parameters
+    ----------
+    scores : csr_array of shape (n, L)
+        Only stored entries take part.
+    k : int
+        Number of columns of the result.
+
+    Returns
+    -------
+    indices : ndarray of int32 (int64 beyond its range), shape (n, k)
+        Label ids, best first, ties to the lower id; -1 where a row runs out.
+    scores : ndarray of float32, shape (n, k)
+        Their scores; -inf where a row runs out.
+    """
+    rows = row_ids(scores)
+    order = np.lexsort((scores.indices, -scores.data.astype(np.float64), rows))
+    rank = np.arange(scores.nnz) - scores.indptr[rows]
+    keep = rank < k
+    indices = np.full((scores.shape[0], k), -1, dtype=index_dtype(scores.shape[1]))
+    values = np.full((scores.shape[0], k), -np.inf, dtype=np.float32)
+    indices[rows[keep], rank[keep]] = scores.indices[order][keep]
+    values[rows[keep], rank[keep]] = scores.data[order][keep]
+    return indices, values
+
+
+def top_k(scores: NDArray[np.floating], k: int) -> TopK:
+    """Return the k best columns of every row of a dense block, best first, ties to the lower column.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, m)
+        Finite scores.
+    k : int
+        Wanted columns; the result has min(k, m).
+
+    Returns
+    -------
+    indices : ndarray of int32, shape (n, min(k, m))
+    scores : ndarray of float32, shape (n, min(k, m))
+    """
+    n, m = scores.shape
+    k = min(k, m)
+    if k == m:
+        columns = np.argsort(-scores, axis=1, kind="stable")
+    else:
+        # A partition alone would pick any of the columns tied at the cut, so they are settled by hand.
+        cut = np.partition(scores, m - k, axis=1)[:, m - k, None]
+        above, tied = scores > cut, scores == cut
+        wanted = k - above.sum(axis=1, keepdims=True)
+        chosen = above | (tied & (np.cumsum(tied, axis=1) <= wanted))
+        columns = np.nonzero(chosen)[1].reshape(n, k)
+        order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
+        columns = np.take_along_axis(columns, order, axis=1)
+    values = np.take_along_axis(scores, columns, axis=1)
+    return columns.astype(np.int32), values.astype(np.float32)
+
+
+def pack_topk(indices: NDArray[np.integer], scores: NDArray[np.floating], n_labels: int) -> sp.csr_array:
+    """Pack padded (indices, scores) into a CSR array with sorted columns; entries with id -1 are left out."""
+    keep = indices >= 0
+    indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
+    dtype = index_dtype(max(n_labels, int(indptr[-1])))
+    shape = (indices.shape[0], n_labels)
+    columns = indices[keep].astype(dtype, copy=False)
+    packed = sp.csr_array((scores[keep], columns, indptr.astype(dtype)), shape=shape)
+    packed.sort_indices()
+    return packed
+
+
+def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
+    """Return `matrix` without the stored entries whose (row, column) is stored in `pairs`."""
+    keep = ~np.isin(pair_ids(matrix), pair_ids(pairs))
+    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+
+
+def normalize_rows(matrix: sp.csr_array | NDArray) -> sp.csr_array | NDArray:
+    """Return the matrix with rows of unit L2 norm; zero rows stay zero."""
+    if sp.issparse(matrix):
+        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64)).ravel()
+        norms[norms == 0] = 1
+        scaled = matrix.copy()
+        scaled.data = (scaled.data / np.repeat(norms, np.diff(matrix.indptr))).astype(matrix.dtype)
+        return scaled
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    return matrix / norms
