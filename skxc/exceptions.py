@@ -1,6 +1,7 @@
 """Errors of the package: a short tree whose docstrings are the advice.
 
-Each one is also the built-in error that scikit-learn would raise, so ``except ValueError`` keeps working.
+Each one is also the built-in error that scikit-learn would raise, so ``except ValueError`` keeps
+working.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ __all__ = ["DenseOutputError", "FormatVersionError", "SlicedLabelSideError"]
 class SlicedLabelSideError(ValueError):
     """A graph or label features lost rows on their way into ``fit``.
 
-    Cross-validation tools of scikit-learn cut every fit argument that looks like an array with as many rows
-    as there are samples, so a label-side matrix is cut when n_labels == n_samples. Wrap it in
-    :class:`skxc.LabelGraph`, :class:`skxc.AnchorGraph` or :class:`skxc.LabelTexts`, or give it to the
-    constructor of the estimator: neither is ever cut.
+    Cross-validation tools of scikit-learn cut every fit argument that looks like an array with as
+    many rows as there are samples, so a label-side matrix is cut when n_labels == n_samples. Wrap
+    it in :class:`skxc.LabelGraph`, :class:`skxc.AnchorGraph` or :class:`skxc.LabelTexts`, or give
+    it to the constructor of the estimator: neither is ever cut.
     """
 
 
 class DenseOutputError(ValueError):
     """A dense answer of shape (n_samples, n_labels) would be too large to build.
 
-    Fit with a sparse ``y``: the answers are then CSR arrays with at most ``top_k`` entries per row. Or call
-    ``predict_topk``, which never builds the full array.
+    Fit with a sparse ``y``: the answers are then CSR arrays with at most ``top_k`` entries per row.
+    Or call ``predict_topk``, which never builds the full array.
     """
 
 

@@ -1,9 +1,9 @@
 """Holders of what belongs to the labels: graphs, anchors and texts.
 
-Cross-validation tools cut every fit argument that looks like an array with as many rows as there are
-samples. A label-side matrix must never be cut, so the holders look like nothing that could be: no
-length, no shape, no indexing. They are immutable, and a copy of one is the holder itself, which makes
-``clone`` cheap.
+Cross-validation tools cut every fit argument that looks like an array with as many rows as there
+are samples. A label-side matrix must never be cut, so the holders look like nothing that could be:
+no length, no shape, no indexing. They are immutable, and a copy of one is the holder itself, which
+makes ``clone`` cheap.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.utils._validation import as_csr, as_texts, is_text_sequence, shape_of
+from skxc.exceptions import SlicedLabelSideError
+from skxc.utils._validation import as_csr, as_texts, is_text_sequence
 
 __all__ = ["AnchorGraph", "LabelGraph", "LabelTexts"]
 
@@ -73,12 +74,13 @@ def _as_edges(matrix: Any, name: str) -> sp.csr_array:
     edges = as_csr(matrix).copy()
     if not np.all(np.isfinite(edges.data)):
         raise ValueError(
-            f"`{name}` must hold finite edge weights, but holds NaN or infinite ones. Remove these edges."
+            f"`{name}` must hold finite edge weights, but holds NaN or infinite ones. "
+            "Remove these edges."
         )
     if edges.nnz and edges.data.min() < 0:
         raise ValueError(
-            f"`{name}` must hold non-negative edge weights, but the smallest is {edges.data.min():g}. "
-            "Drop or rescale negative edges."
+            f"`{name}` must hold non-negative edge weights, but the smallest is "
+            f"{edges.data.min():g}. Drop or rescale negative edges."
         )
     return edges
 
@@ -91,8 +93,8 @@ def _as_texts_or_features(value: Any, name: str) -> TextsOrFeatures:
         value = np.asarray(value)
     if value.ndim != 2 or value.dtype.kind not in "buif":
         raise ValueError(
-            f"`{name}` must be a sequence of strings or a 2-D matrix of numbers, but is an array of "
-            f"type {value.dtype} with {value.ndim} dimension(s)."
+            f"`{name}` must be a sequence of strings or a 2-D matrix of numbers, but is an array "
+            f"of type {value.dtype} with {value.ndim} dimension(s)."
         )
     return as_csr(value).copy()
 
@@ -103,8 +105,8 @@ class LabelGraph(_Holder):
     Parameters
     ----------
     adjacency : sparse matrix, sparse array or array-like of shape (n_labels, n_labels)
-        Non-negative edge weights; row l holds the neighbours of label l. It is copied, repeated entries
-        are added up and stored zeros dropped.
+        Non-negative edge weights; row l holds the neighbours of label l. It is copied, repeated
+        entries are added up and stored zeros dropped.
 
     Raises
     ------
@@ -151,8 +153,9 @@ class LabelGraph(_Holder):
 class AnchorGraph(_Holder):
     """Edges from labels to anchors: metadata nodes such as categories, links or people.
 
-    Samples have their own edges to the same anchors; those travel as the fit argument ``sample_graph``,
-    one sparse matrix of shape (n_samples, n_anchors) that cross-validation does cut.
+    Samples have their own edges to the same anchors; those travel as the fit argument
+    ``sample_graph``, one sparse matrix of shape (n_samples, n_anchors) that cross-validation does
+    cut.
 
     Parameters
     ----------
@@ -171,13 +174,15 @@ class AnchorGraph(_Holder):
 
     References
     ----------
-    RAMEN (regularised training with metadata graphs), where groups are the metadata graphs t = 1..T.
+    RAMEN (regularised training with metadata graphs), where groups are the metadata graphs t =
+    1..T.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skxc import AnchorGraph
-    >>> AnchorGraph(np.eye(2, 3), texts=["art", "law", "war"], groups={"tag": (0, 2), "link": (2, 3)})
+    >>> groups = {"tag": (0, 2), "link": (2, 3)}
+    >>> AnchorGraph(np.eye(2, 3), texts=["art", "law", "war"], groups=groups)
     AnchorGraph(n_labels=2, n_anchors=3, groups=['tag', 'link'])
     """
 
@@ -217,7 +222,7 @@ class AnchorGraph(_Holder):
         return self._value[1]
 
     def to_csr(self) -> sp.csr_array | None:
-        """Return the edge weights, float32 of shape (n_labels, n_anchors), with read-only arrays."""
+        """Return the edge weights, read-only float32 of shape (n_labels, n_anchors)."""
         return self._value[0]
 
     def __repr__(self) -> str:
@@ -256,8 +261,8 @@ def _check_groups(
     for name, (start, stop) in ranges.items():
         if start != expected or stop < start:
             raise ValueError(
-                f"`groups` must be column ranges in order without gaps or overlaps, but {name!r} is "
-                f"({start}, {stop}) where ({expected}, ...) was expected."
+                "`groups` must be column ranges in order without gaps or overlaps, but "
+                f"{name!r} is ({start}, {stop}) where ({expected}, ...) was expected."
             )
         expected = stop
     if expected != n_anchors:
@@ -277,7 +282,8 @@ class LabelTexts(_Holder):
     texts : sequence of n_labels str, or matrix of shape (n_labels, n_features)
         One text per label, or features of the labels.
     names : sequence of n_labels str, default=None
-        Names of the labels: ``label_names_`` of the fitted estimator, answers of ``predict_labels``.
+        Names of the labels: ``label_names_`` of the fitted estimator, answers of
+        ``predict_labels``.
 
     Raises
     ------
@@ -346,6 +352,87 @@ class LabelTexts(_Holder):
         return f"LabelTexts(n_labels={self.n_labels})"
 
 
-def label_rows(value: Any) -> int:
-    """Return the number of labels of a holder, matrix or sequence."""
-    return value.n_labels if isinstance(value, _Holder) else shape_of(value)[0]
+# What a cross-validation tool does to an array with as many rows as there are samples.
+_SLICED = (
+    " It has as many rows as `X`: a cross-validation tool sliced it because n_labels == n_samples; "
+    "wrap it in {holder} or pass it to the constructor."
+)
+
+
+def check_graph(graph: Any, n_labels: int, n_samples: int) -> LabelGraph | AnchorGraph | None:
+    """Return a graph argument as a holder of the right size.
+
+    Parameters
+    ----------
+    graph : matrix, LabelGraph, AnchorGraph or None
+    n_labels, n_samples : int
+        Size of the target.
+
+    Returns
+    -------
+    LabelGraph, AnchorGraph or None
+        An AnchorGraph without texts becomes a LabelGraph.
+
+    Raises
+    ------
+    ValueError
+        The shape is wrong (SlicedLabelSideError where cross-validation cut it), or a weight is.
+    """
+    if graph is None:
+        return None
+    if isinstance(graph, AnchorGraph) and graph.texts is not None:
+        if graph.n_labels not in (None, n_labels):
+            raise ValueError(
+                f"`graph` has {graph.n_labels} labels but `y` has {n_labels}. "
+                "Build the AnchorGraph with one row per label column."
+            )
+        return graph
+    is_holder = isinstance(graph, _Holder)
+    matrix = graph.to_csr() if is_holder else graph
+    matrix = matrix if sp.issparse(matrix) else np.asarray(matrix)
+    if matrix.shape != (n_labels, n_labels):
+        message = (
+            f"`graph` must have the shape ({n_labels}, {n_labels}), one row and one column per "
+            f"label of `y`, but has {matrix.shape}."
+        )
+        if matrix.shape == (n_samples, n_labels) and not is_holder:
+            raise SlicedLabelSideError(message + _SLICED.format(holder="LabelGraph"))
+        raise ValueError(message)
+    return graph if isinstance(graph, LabelGraph) else LabelGraph(matrix)
+
+
+def check_label_features(
+    label_features: Any, n_labels: int | None, n_samples: int | None
+) -> tuple[TextsOrFeatures | None, list[str] | None]:
+    """Return label features as texts (object array) or CSR, and the label names if there are any.
+
+    Parameters
+    ----------
+    label_features : matrix, sequence of str, LabelTexts or None
+    n_labels : int or None
+        Expected number of rows; None: any.
+    n_samples : int or None
+        Number of samples, to recognise an argument that cross-validation cut.
+
+    Raises
+    ------
+    ValueError
+        The number of rows is wrong (SlicedLabelSideError where cross-validation cut it), or the
+        content is neither texts nor numbers.
+    """
+    if label_features is None:
+        return None, None
+    is_holder = isinstance(label_features, LabelTexts)
+    holder = label_features if is_holder else LabelTexts(label_features)
+    content = holder.texts
+    if sp.issparse(content) and not np.all(np.isfinite(content.data)):
+        raise ValueError("`label_features` must be finite, but holds NaN or infinite values.")
+    if n_labels is not None and holder.n_labels != n_labels:
+        message = (
+            f"`label_features` must have one row per label of `y`, {n_labels}, but has "
+            f"{holder.n_labels} rows."
+        )
+        if holder.n_labels == n_samples and not is_holder:
+            raise SlicedLabelSideError(message + _SLICED.format(holder="LabelTexts"))
+        raise ValueError(message)
+    return content, holder.names

@@ -31,7 +31,8 @@ def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        # A package that is there but misses one of its own parts is a different problem: show that one.
+        # A package that is there but misses one of its own parts is a different problem: show that
+        # one.
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise
         message = (

@@ -89,11 +89,6 @@ def as_csr(matrix: Any, dtype: type = np.float32) -> sp.csr_array:
     return result
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
-    """Return the shape of a matrix or of a sequence of texts."""
-    return tuple(value.shape) if hasattr(value, "shape") else (len(value),)
-
-
 @dataclass(frozen=True)
 class Target:
     """A checked target.
@@ -157,7 +152,8 @@ def check_target(y: Any) -> Target:
         ensure_min_features=0,
         input_name="y",
     )
-    # A single column is an indicator of one label when it holds 0 and 1, and class values otherwise.
+    # A single column is an indicator of one label when it holds 0 and 1, and class values
+    # otherwise.
     if array.ndim == 2 and (array.shape[1] != 1 or _is_binary(array)):
         return _indicator(array, "dense", names)
     return _class_values(array)

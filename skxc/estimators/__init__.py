@@ -1,0 +1,42 @@
+"""The estimators, each imported when it is first used."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+_MODULES = {"DualEncoderXC": "_dual_encoder", "KNeighborsXC": "_k_neighbors"}
+
+__all__ = ["DualEncoderXC", "KNeighborsXC", "all_estimators"]
+
+
+def all_estimators() -> list[tuple[str, type]]:
+    """Return (name, class) of all estimators, sorted by name.
+
+    Returns
+    -------
+    list of (str, type)
+    """
+    modules = [
+        import_module(f"{__name__}.{module.name}")
+        for module in pkgutil.iter_modules(__path__)
+        if module.name.startswith("_")
+    ]
+    found = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and name.endswith("XC") and value.__module__ == module.__name__
+    }
+    return sorted(found.items())
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
