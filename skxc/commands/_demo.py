@@ -1,0 +1,155 @@
+"""``python -m skxc demo``: from texts to a saved model that names labels, on real data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from skxc.commands._data import label_texts
+from skxc.commands._predict import label_lines
+from skxc.commands._scores import percentages
+from skxc.commands._tables import markdown_table
+from skxc.commands._worker import ASKED, filter_margin, predict_blocks
+from skxc.datasets import XCDataset, load_debian_related
+from skxc.inspection import plot_precision_by_frequency, precision_by_frequency
+from skxc.utils._sparse import drop_pairs, pack_topk, rank_rows
+
+DESCRIPTION = """\
+Fit estimators on a bundled data set: name and title of a Debian package -> the packages that it
+recommends, suggests or enhances. Prints a table, and leaves a plot and a saved model in a folder.
+"""
+COLUMNS = ["P@1", "P@5", "PSP@5", "R@10"]
+QUICK_ROWS = 1_000
+UNSEEN = [
+    "fast terminal file manager : browses directories and previews images and archives",
+    "python3 postgres mapper : object relational mapper for PostgreSQL databases in Python 3",
+    "synth player : plays MIDI files with software synthesizers and sound fonts",
+]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand with its options."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="fit, compare, save and use estimators on a bundled data set",
+        description=DESCRIPTION,
+    )
+    parser.add_argument("--quick", action="store_true", help="few training rows, one epoch")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo-output"), help="folder (default: demo-output)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    data = load_debian_related()
+    if options.quick:
+        data = first_rows(data, QUICK_ROWS)
+    _say(f"{data.n_train} training texts, {data.n_test} test texts, {data.n_labels} labels")
+
+    rows, bins = [], {}
+    frequency = np.bincount(data.train_labels.indices, minlength=data.n_labels)
+    for name, scores, seconds in _contestants(data, options):
+        metrics = percentages(scores, data, asked=ASKED)
+        rows.append([name, *(f"{metrics[column]:.1f}" for column in COLUMNS), f"{seconds:.0f}"])
+        if data.test_filter is not None:
+            scores = drop_pairs(scores, data.test_filter)
+        bins[name] = precision_by_frequency(data.test_labels, scores, frequency)
+    _say("\n" + markdown_table(["percent", *COLUMNS, "seconds"], rows))
+
+    figure = options.output / "precision_by_frequency.png"
+    plot_precision_by_frequency(bins).figure.savefig(figure, dpi=120)
+    _say(f"\nPrecision from rare to frequent labels: {figure}")
+    _use_saved_model(options.output / "model")
+    return 0
+
+
+def _contestants(
+    data: XCDataset, options: argparse.Namespace
+) -> Iterator[tuple[str, sp.csr_array, float]]:
+    """Fit one after the other; yield name, scores of the test rows and seconds."""
+    from skxc.estimators import DualEncoderXC, KNeighborsXC
+
+    names = label_texts(data)
+    knn = KNeighborsXC(vectorizer=TfidfVectorizer(sublinear_tf=True, dtype=np.float32))
+    encoder = DualEncoderXC(random_state=0, verbose=1, **({"n_epochs": 1} if options.quick else {}))
+    k = ASKED + filter_margin(data.test_filter)
+
+    def neighbours() -> sp.csr_array:
+        knn.fit(data.train_texts, data.train_labels)
+        return predict_blocks(knn, data.test_texts, k, data.n_labels)[0]
+
+    def dual_encoder() -> sp.csr_array:
+        encoder.fit(data.train_texts, data.train_labels, label_features=names)
+        encoder.save(_fresh(options.output / "model"))
+        return predict_blocks(encoder, data.test_texts, k, data.n_labels)[0]
+
+    for name, function in {
+        "cosine to the label text": lambda: label_cosine(data, k),
+        "KNeighborsXC": neighbours,
+        "DualEncoderXC": dual_encoder,
+    }.items():
+        sys.stderr.write(f"{name} ...\n")
+        begun = time.perf_counter()
+        scores = function()
+        yield name, scores, time.perf_counter() - begun
+
+
+def label_cosine(data: XCDataset, k: int) -> sp.csr_array:
+    """Return the TF-IDF cosines between test texts and label texts: learns nothing from labels."""
+    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32).fit(data.train_texts)
+    labels = vectorizer.transform(data.label_texts).T
+    cosines = sp.csr_array(vectorizer.transform(data.test_texts) @ labels)
+    return pack_topk(*rank_rows(cosines, k), data.n_labels)
+
+
+def first_rows(data: XCDataset, n: int) -> XCDataset:
+    """Return the data set with its first training and test rows, and all labels, without graphs."""
+    cut = {
+        name: value[:n]
+        for name, value in vars(data).items()
+        if name.startswith(("train_", "test_")) and value is not None
+    }
+    return replace(data, **cut, anchors={})
+
+
+def _use_saved_model(folder: Path) -> None:
+    """Load the model and print the best labels of texts that it has never seen."""
+    from skxc.persistence import load
+
+    estimator = load(folder)
+    _say(f"\nSaved model: {folder}. Labels and scores of unseen texts, best first:")
+    for text, line in zip(UNSEEN, label_lines(estimator, UNSEEN, k=5), strict=True):
+        names, scores = line.split("\t")[::2], line.split("\t")[1::2]
+        found = ", ".join(f"{name} ({score})" for name, score in zip(names, scores, strict=True))
+        _say(f"  {text}\n    -> {found}")
+    _say(
+        "\nYour turn:\n"
+        f'  echo "{UNSEEN[0]}" | python -m skxc predict {folder}\n'
+        "  python -m skxc fit --texts texts.txt --labels labels.txt --output my-model"
+    )
+
+
+def _fresh(folder: Path) -> Path:
+    """Remove the files that an earlier demo left in the folder of the model."""
+    for file in folder.glob("*"):
+        file.unlink()
+    if folder.is_dir():
+        folder.rmdir()
+    return folder
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

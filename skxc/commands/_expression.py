@@ -1,0 +1,113 @@
+"""Estimators written as text, such as ``DualEncoderXC(n_epochs=5, loss=SoftTopK(k=5))``.
+
+The text is parsed, never evaluated: a call names a public class of skxc or one of scikit-learn's
+text vectorizers, and its arguments are literals, lists, tuples, dicts or further calls.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from skxc.commands._errors import UsageError
+
+ROOMS = (
+    "skxc",
+    "skxc.encoders",
+    "skxc.losses",
+    "skxc.negatives",
+    "skxc.batching",
+    "skxc.clustering",
+    "skxc.indices",
+)
+VECTORIZERS = ("CountVectorizer", "FeatureUnion", "HashingVectorizer", "TfidfVectorizer")
+_VECTORIZER_MODULES = ("sklearn.feature_extraction.text", "sklearn.pipeline")
+
+
+def build_estimator(expression: str) -> Any:
+    """Return the estimator that an expression describes.
+
+    Parameters
+    ----------
+    expression : str
+        For example ``KNeighborsXC(n_neighbors=20)``; a bare name means its default parameters.
+
+    Returns
+    -------
+    object
+        The estimator, not fitted.
+
+    Raises
+    ------
+    UsageError
+        If the text is no such expression, or what it describes is not an estimator.
+    """
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError as problem:
+        raise UsageError(
+            f"{expression!r} is not an estimator expression ({problem.msg}). "
+            "Write a call such as DualEncoderXC(n_epochs=5)."
+        ) from None
+    call = ast.Call(node, [], []) if isinstance(node, ast.Name) else node
+    built = _value(call)
+    if not (hasattr(built, "fit") and hasattr(built, "predict_topk")):
+        raise UsageError(
+            f"{expression!r} describes {type(built).__name__}, which is not a classifier of skxc. "
+            "Write a call such as DualEncoderXC(n_epochs=5)."
+        )
+    return built
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True) if k}
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UsageError(
+            f"{ast.unparse(node)!r} is not allowed in an estimator expression. "
+            "Use numbers, strings, True, False, None, lists, tuples, dicts and calls of classes."
+        ) from None
+
+
+def _call(node: ast.Call) -> Any:
+    text = ast.unparse(node)
+    if not isinstance(node.func, ast.Name):
+        raise UsageError(f"{text!r} does not call a plain class name. Write Name(parameter=value).")
+    unpacked = any(isinstance(argument, ast.Starred) for argument in node.args)
+    if unpacked or any(keyword.arg is None for keyword in node.keywords):
+        raise UsageError(f"{text!r} unpacks arguments with a star. Write each parameter out.")
+    cls = _find_class(node.func.id)
+    positional = [_value(argument) for argument in node.args]
+    named = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+    try:
+        return cls(*positional, **named)
+    except (TypeError, ValueError) as problem:
+        raise UsageError(f"{text!r} cannot be built: {problem}.") from None
+
+
+def _find_class(name: str) -> type:
+    """Return the public class of that name; rooms are imported only until it is found."""
+    known: list[str] = list(VECTORIZERS)
+    for room in ROOMS:
+        module = importlib.import_module(room)
+        names = module.__all__
+        if name in names and inspect.isclass(found := getattr(module, name)):
+            return found
+        known += names
+    if name in VECTORIZERS:
+        modules = map(importlib.import_module, _VECTORIZER_MODULES)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]}?" if close else "`import skxc; skxc.__all__` lists the names."
+    raise UsageError(f"{name!r} is no public class of skxc and no text vectorizer. {hint}")

@@ -1,0 +1,125 @@
+"""``python -m skxc fit``: from a data folder, or from text files, to a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from skxc.commands._data import (
+    add_graph_arguments,
+    fit_arguments,
+    give_vectorizer,
+    graph_choice,
+    sample_rows,
+    set_seed,
+)
+from skxc.commands._errors import UsageError
+from skxc.commands._expression import build_estimator
+from skxc.datasets import XCDataset, labels_from_names, load_xc_repository
+from skxc.datasets._lines import read_lines
+
+DESCRIPTION = """\
+Fit an estimator and save it as a folder.
+
+The training data are a data folder, or two files of UTF-8 lines: --texts with one text a line, and
+--labels with the label names of the same text, separated by tabs. --label-texts names a third file
+of lines, name TAB text, that describes every label; without it the names are the texts.
+"""
+EPILOG = """\
+examples:
+  python -m skxc fit FOLDER --estimator "DualEncoderXC(n_epochs=10)" --output model
+  python -m skxc fit --texts titles.txt --labels tags.txt --output model
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand with its options."""
+    parser = subparsers.add_parser(
+        "fit",
+        help="fit an estimator on a data folder or on text files, and save it",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="a data folder")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (may be .gz)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="label names, tabs between them"
+    )
+    parser.add_argument("--label-texts", type=Path, metavar="FILE", help="lines of name TAB text")
+    parser.add_argument(
+        "--estimator",
+        default="DualEncoderXC()",
+        metavar="EXPRESSION",
+        help='such as "KNeighborsXC(n_neighbors=10)" (default: DualEncoderXC())',
+    )
+    parser.add_argument("--output", "-o", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--seed", type=int, default=0, help="random_state (default: 0)")
+    add_graph_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    if options.output.exists():
+        raise UsageError(
+            f"{str(options.output)!r} exists already. Name a new folder for the model."
+        )
+    estimator = build_estimator(options.estimator)
+    data = _read(options)
+    X, _ = sample_rows(data)
+    set_seed(estimator, options.seed)
+    give_vectorizer(estimator, X)
+    arguments = fit_arguments(estimator, data, X, graph_choice(options), options.seed)
+    begun = time.perf_counter()
+    estimator.fit(X, data.train_labels, **arguments)
+    estimator.save(options.output)
+    seconds = time.perf_counter() - begun
+    sys.stderr.write(
+        f"{type(estimator).__name__} on {data.n_train} samples and {data.n_labels} labels: "
+        f"{seconds:.1f} s, saved to {options.output}\n"
+    )
+    return 0
+
+
+def _read(options: argparse.Namespace) -> XCDataset:
+    files = (options.texts, options.labels)
+    if (options.folder is None) == (files == (None, None)) or files.count(None) == 1:
+        raise UsageError("fit needs either a data folder, or --texts with --labels.")
+    if options.folder is not None:
+        return load_xc_repository(options.folder)
+    return read_text_files(options.texts, options.labels, options.label_texts)
+
+
+def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDataset:
+    """Read training data from files of lines.
+
+    Raises
+    ------
+    UsageError
+        If the numbers of lines differ, or a line of `label_texts` has no tab.
+    """
+    rows, name_lines = read_lines(texts), read_lines(labels)
+    if len(rows) != len(name_lines):
+        raise UsageError(
+            f"{texts} has {len(rows)} lines but {labels} has {len(name_lines)}. "
+            "Write the labels of every text on the line of the same number, or leave it empty."
+        )
+    lists = [[name for name in line.split("\t") if name] for line in name_lines]
+    known = None if label_texts is None else _read_label_texts(label_texts)
+    y, names = labels_from_names(lists, None if known is None else list(known))
+    described = names if known is None else list(known.values())
+    return XCDataset(train_labels=y, train_texts=rows, label_texts=described, label_names=names)
+
+
+def _read_label_texts(path: Path) -> dict[str, str]:
+    pairs = [line.partition("\t") for line in read_lines(path)]
+    for number, (_, tab, _) in enumerate(pairs, start=1):
+        if not tab:
+            raise UsageError(
+                f"{path}, line {number}: no tab. Write the label's name, a tab, its text."
+            )
+    return {name: text for name, _, text in pairs}

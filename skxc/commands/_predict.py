@@ -1,0 +1,71 @@
+"""``python -m skxc predict``: label names and scores for texts from a file or standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from skxc.commands._errors import UsageError
+from skxc.persistence import load
+
+DESCRIPTION = """\
+Print the best labels of every text, one output line per input line, best label first:
+name TAB score TAB name TAB score ...
+"""
+BLOCK_TEXTS = 1_024
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand with its options."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="label names and scores for texts",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="a folder that `fit` or `estimator.save` wrote")
+    parser.add_argument(
+        "texts",
+        nargs="?",
+        type=Path,
+        help="file in UTF-8, one text a line (default: standard input)",
+    )
+    parser.add_argument("-k", type=int, default=5, help="labels per text (default: 5)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    if options.k < 1:
+        raise UsageError(f"-k must be at least 1, but is {options.k}.")
+    estimator = load(options.model)
+    with options.texts.open(encoding="utf-8") if options.texts else nullcontext(sys.stdin) as file:
+        texts = (line.rstrip("\r\n") for line in file)
+        for block in _blocks(tqdm(texts, desc="predict", unit="text", disable=None)):
+            for line in label_lines(estimator, block, options.k):
+                sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    return 0
+
+
+def label_lines(estimator: Any, texts: list[str], k: int) -> Iterator[str]:
+    """Yield the k best names and scores of every text, separated by tabs."""
+    names = estimator.label_names_
+    if names is None:
+        names = estimator.classes_
+    for labels, scores in zip(*estimator.predict_topk(texts, k=k), strict=True):
+        found = zip(labels, scores, strict=True)
+        yield "\t".join(f"{names[label]}\t{score:.4g}" for label, score in found if label >= 0)
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    source = iter(texts)
+    while block := list(islice(source, BLOCK_TEXTS)):
+        yield block

@@ -1,0 +1,71 @@
+"""CPU seconds and peak memory of a process together with the processes that it started (Linux).
+
+Where there is no /proc, only the CPU of the process itself and of its ended children is known.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.05
+_PROC = Path("/proc")
+
+
+def cpu_seconds() -> float:
+    """Return user plus system seconds of this process and of all its children, living or ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    living = sum(_cpu_of(pid) for pid in _descendants(os.getpid()))
+    return time.process_time() + ended.ru_utime + ended.ru_stime + living
+
+
+def wait(process: subprocess.Popen) -> float | None:
+    """Wait for a process to end; return the most MiB that it and its children held."""
+    peak = 0
+    try:
+        while process.poll() is None:
+            family = [process.pid, *_descendants(process.pid)]
+            peak = max(peak, sum(_high_water_kib(pid) for pid in family))
+            time.sleep(SAMPLE_SECONDS)
+    finally:
+        process.kill()  # when interrupted
+    return round(peak / 1024, 1) if peak else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the command's name, or nothing if it has ended."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes below `pid`: children, their children and so on."""
+    if not _PROC.is_dir():
+        return []
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = list(children.get(pid, []))
+    for child in found:  # the list grows while it is read
+        found += children.get(child, [])
+    return found
+
+
+def _cpu_of(pid: int) -> float:
+    """Return the CPU seconds of one process and of those of its children that have ended."""
+    return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _high_water_kib(pid: int) -> int:
+    """Return the peak resident memory of one process in KiB, 0 if it has ended."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
