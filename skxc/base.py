@@ -44,10 +44,11 @@ FEWEST_ROWS = 10
 # A dense answer needs a probability for labels that were not retrieved at all.
 MISSING_PROBABILITY = 1e-4
 
-Features = sp.csr_array | NDArray[np.object_]
+# A csr_array or an ndarray of str objects; static types cannot follow which one an estimator sees.
+Features = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Checked training data in canonical row order, the argument of a subclass's ``_fit``.
 
@@ -260,7 +261,7 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             label_names=names or target.names,
             source=source,
         )
-        data = replace(data, label_features=self._check_label_side(label_features, data.X))
+        data = replace(data, label_features=self._check_label_side(label_features))
         self._set_target_attributes(data, classes, target)
         self._fit_calibrated(data)
         return self
@@ -340,25 +341,26 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             return texts
         return as_csr(self.vectorizer_.transform(texts))
 
-    def _check_label_side(self, label_features: Features | None, X: Features) -> Features | None:
-        """Return the label features in the same form and space as `X`."""
+    def _check_label_side(self, label_features: Features | None) -> Features | None:
+        """Return the label features in the same form and space as the samples."""
         if label_features is None:
             return None
         if self.input_layout_ == "texts":
-            if sp.issparse(label_features):
+            if isinstance(label_features, sp.csr_array):
                 raise ValueError(
                     "`label_features` must be texts because `X` holds texts, but is a matrix of "
                     f"shape {label_features.shape}. Pass one text per label."
                 )
             return self._vectorize(label_features)
-        if not sp.issparse(label_features):
+        if not isinstance(label_features, sp.csr_array):
             raise ValueError(
                 "`label_features` must be a matrix because `X` is one, but holds texts. Vectorise "
                 "them, or pass texts on both sides and a `vectorizer`."
             )
-        if label_features.shape[1] != X.shape[1]:
+        n_columns, n_features = label_features.shape[1], self.n_features_in_
+        if n_columns != n_features:
             raise ValueError(
-                f"`label_features` has {label_features.shape[1]} columns but `X` has {X.shape[1]}. "
+                f"`label_features` has {n_columns} columns but `X` has {n_features}. "
                 "Both sides must share one feature space; a vectoriser in front of the estimator "
                 "changes it from fold to fold, so pass `vectorizer` to the constructor instead."
             )
@@ -453,13 +455,17 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if self.target_layout_ == "classes" and self.n_labels_ == 2:
             # Not the difference of two scores, which would not rank samples as probabilities do.
-            log_probabilities = np.log(self.predict_proba(X))
-            return log_probabilities[:, 1] - log_probabilities[:, 0]
+            return self._log_odds(X)
         scores = self._retrieve_for_output(X)
         if self.target_layout_ == "sparse":
             return scores
         low = _row_minimum(scores)
         return _fill(scores, np.where(np.isfinite(low), low - 1 - np.abs(low), 0))
+
+    def _log_odds(self, X: Any) -> NDArray[np.float64]:
+        """Return the log-odds of the second of two classes, shape (n,)."""
+        log_probabilities = np.log(np.asarray(self.predict_proba(X)))
+        return log_probabilities[:, 1] - log_probabilities[:, 0]
 
     def predict_proba(self, X: Any) -> sp.csr_array | NDArray:
         """Return calibrated probabilities of the best labels.
@@ -505,16 +511,16 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if self.target_layout_ == "classes":
             if self.n_labels_ == 2:
-                return self.classes_[(self.decision_function(X) > 0).astype(int)]
+                return self.classes_[(self._log_odds(X) > 0).astype(int)]
             best = self._search(self._check_X(X), 1)[0][:, 0]
             return self.classes_[np.maximum(best, 0)]
         probabilities = self.predict_proba(X)
-        if self.target_layout_ == "dense":
+        if isinstance(probabilities, np.ndarray):
             return (probabilities >= self.threshold).astype(self.target_dtype_)
-        reached = sp.csr_array(probabilities, copy=True)
-        reached.data = (probabilities.data >= self.threshold).astype(self.target_dtype_)
-        reached.eliminate_zeros()
-        return reached
+        # Only retrieved labels can be predicted, whatever the threshold.
+        probabilities.data = (probabilities.data >= self.threshold).astype(self.target_dtype_)
+        probabilities.eliminate_zeros()
+        return probabilities
 
     def predict_topk(self, X: Any, k: int | None = None) -> TopK:
         """Return the k best labels of every row.
@@ -560,7 +566,9 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             Names, best first, without padding; values of ``classes_`` where labels have no names.
         """
         indices, _ = self.predict_topk(X, k)
-        names = self.classes_.tolist() if self.label_names_ is None else self.label_names_
+        if self.label_names_ is None:
+            return [self.classes_[row[row >= 0]].tolist() for row in indices]
+        names = self.label_names_
         return [[names[label] for label in row if label >= 0] for row in indices.tolist()]
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
@@ -622,7 +630,7 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         features, names = check_label_features(label_features, None, None)
         if features is None:
             raise ValueError("`label_features` must describe the new labels, but None was given.")
-        names = names if label_names is None else list(as_texts(label_names, "label_names"))
+        names = names if label_names is None else as_texts(label_names, "label_names").tolist()
         n_new = features.shape[0]
         if names is not None and len(names) != n_new:
             raise ValueError(
@@ -638,13 +646,10 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         grown = {
             "classes_": np.arange(n_labels),
             "n_labels_": n_labels,
-            "label_names_": None if names is None else [*self.label_names_, *names],
+            "label_names_": names and [*(self.label_names_ or []), *names],
             "label_frequency_": np.pad(self.label_frequency_, (0, n_new)),
         }
-        if self.input_layout_ == "texts":
-            return self._check_label_side(features, features), grown
-        width = sp.csr_array((0, self.n_features_in_), dtype=np.float32)
-        return self._check_label_side(features, width), grown
+        return self._check_label_side(features), grown
 
     # ---- parameters, tags, state
 
@@ -716,8 +721,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         version = state.pop("_skxc_state_version", STATE_VERSION)
         if version > STATE_VERSION:
             raise FormatVersionError(
-                f"The pickle of {type(self).__name__} has state version {version}, but the installed "
-                f"skxc reads versions up to {STATE_VERSION}. Update skxc."
+                f"The pickle of {type(self).__name__} has state version {version}, but the "
+                f"installed skxc reads versions up to {STATE_VERSION}. Update skxc."
             )
         super().__setstate__(state)
 
@@ -772,14 +777,14 @@ def _check_sample_graph(sample_graph: Any, n_samples: int) -> sp.csr_array | Non
     """Return the per-sample graph as canonical CSR."""
     if sample_graph is None:
         return None
-    if not sp.issparse(sample_graph) or sample_graph.ndim != 2:
+    if not sp.issparse(sample_graph) or len(np.shape(sample_graph)) != 2:
         raise TypeError(
             "`sample_graph` must be one sparse matrix with a row per sample, but is a "
             f"{type(sample_graph).__name__}. Stack the anchor sets side by side with "
             "scipy.sparse.hstack and describe them by AnchorGraph(groups=...)."
         )
-    _check_rows("sample_graph", sample_graph.shape[0], n_samples, "Pass one row per sample.")
     edges = as_csr(sample_graph)
+    _check_rows("sample_graph", edges.shape[0], n_samples, "Pass one row per sample.")
     if not np.all(np.isfinite(edges.data)) or np.any(edges.data < 0):
         raise ValueError(
             "`sample_graph` must hold finite, non-negative weights. Drop or rescale other edges."

@@ -9,7 +9,7 @@ makes ``clone`` cheap.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +20,7 @@ from skxc.utils._validation import as_csr, as_texts, is_text_sequence
 
 __all__ = ["AnchorGraph", "LabelGraph", "LabelTexts"]
 
-TextsOrFeatures = NDArray[np.object_] | sp.csr_array
+TextsOrFeatures: TypeAlias = NDArray[np.object_] | sp.csr_array
 
 
 class _Holder:
@@ -49,8 +49,8 @@ class _Holder:
 def _fill(holder: _Holder, *value: Any) -> None:
     """Set the content of a new holder, and make its arrays read-only."""
     for part in value:
-        arrays = (part.data, part.indices, part.indptr) if sp.issparse(part) else (part,)
-        for array in arrays:
+        is_csr = isinstance(part, sp.csr_array)
+        for array in (part.data, part.indices, part.indptr) if is_csr else (part,):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
     object.__setattr__(holder, "_value", value)
@@ -335,7 +335,7 @@ class LabelTexts(_Holder):
         ValueError
             The holder has texts.
         """
-        if not sp.issparse(self._value[0]):
+        if not isinstance(self._value[0], sp.csr_array):
             raise ValueError(
                 "`to_csr` needs features, but the holder has texts. Vectorise them first."
             )
@@ -389,13 +389,13 @@ def check_graph(graph: Any, n_labels: int, n_samples: int) -> LabelGraph | Ancho
         return graph
     is_holder = isinstance(graph, _Holder)
     matrix = graph.to_csr() if is_holder else graph
-    matrix = matrix if sp.issparse(matrix) else np.asarray(matrix)
-    if matrix.shape != (n_labels, n_labels):
+    shape = matrix.shape if hasattr(matrix, "shape") else np.shape(matrix)
+    if shape != (n_labels, n_labels):
         message = (
             f"`graph` must have the shape ({n_labels}, {n_labels}), one row and one column per "
-            f"label of `y`, but has {matrix.shape}."
+            f"label of `y`, but has {shape}."
         )
-        if matrix.shape == (n_samples, n_labels) and not is_holder:
+        if shape == (n_samples, n_labels) and not is_holder:
             raise SlicedLabelSideError(message + _SLICED.format(holder="LabelGraph"))
         raise ValueError(message)
     return graph if isinstance(graph, LabelGraph) else LabelGraph(matrix)
@@ -425,7 +425,7 @@ def check_label_features(
     is_holder = isinstance(label_features, LabelTexts)
     holder = label_features if is_holder else LabelTexts(label_features)
     content = holder.texts
-    if sp.issparse(content) and not np.all(np.isfinite(content.data)):
+    if isinstance(content, sp.csr_array) and not np.all(np.isfinite(content.data)):
         raise ValueError("`label_features` must be finite, but holds NaN or infinite values.")
     if n_labels is not None and holder.n_labels != n_labels:
         message = (

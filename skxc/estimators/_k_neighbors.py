@@ -112,9 +112,7 @@ class KNeighborsXC(BaseXC):
         self.threshold = threshold
         self.vectorizer = vectorizer
 
-    def fit(  # type: ignore[override]
-        self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def fit(self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None) -> Self:
         """Store the training rows and calibrate on some of them.
 
         Parameters
@@ -136,9 +134,9 @@ class KNeighborsXC(BaseXC):
         return True  # a second training costs nothing
 
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
-        rows = normalize_rows(data.X)
+        rows = sp.csr_array(normalize_rows(data.X))
         mostly_filled = 2 * rows.nnz > rows.shape[0] * rows.shape[1]
-        self.samples_ = rows.T.toarray() if mostly_filled else rows.T.tocsr()
+        self.samples_ = rows.T.toarray() if mostly_filled else sp.csr_array(rows.T)
         weight = data.sample_weight[row_ids(data.y)].astype(np.float32)
         self.votes_ = sp.csr_array((weight, data.y.indices, data.y.indptr), shape=data.y.shape)
 
@@ -152,13 +150,14 @@ class KNeighborsXC(BaseXC):
 
     def _search_block(self, X: sp.csr_array, k: int) -> TopK:
         """Return the best labels of a few rows."""
-        neighbours, similarity = top_k(self._similarity(normalize_rows(X)), self.n_neighbors)
+        neighbours, similarity = top_k(self._similarity(X), self.n_neighbors)
         neighbours = np.where(similarity > 0, neighbours, -1)
         votes = pack_topk(neighbours, similarity**self.power, self.votes_.shape[0])
         return rank_rows(votes @ self.votes_, k)
 
     def _similarity(self, X: sp.csr_array) -> NDArray[np.float32]:
         """Return the cosines of a few rows with all training rows."""
-        if sp.issparse(self.samples_):
-            return (X @ self.samples_).toarray()
-        return X.toarray() @ self.samples_
+        X = sp.csr_array(normalize_rows(X))
+        if isinstance(self.samples_, np.ndarray):
+            return X.toarray() @ self.samples_
+        return (X @ self.samples_).toarray()

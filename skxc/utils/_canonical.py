@@ -55,7 +55,7 @@ def _hash_parts(parts: list[Any]) -> NDArray[np.uint64]:
     """Return a (n, 2) hash of the rows of all parts together."""
     total = np.zeros((parts[0].shape[0], 2), dtype=np.uint64)
     for number, part in enumerate(parts, start=1):
-        hashes = _hash_csr(part) if sp.issparse(part) else _hash_texts(part)
+        hashes = _hash_csr(part) if isinstance(part, sp.csr_array) else _hash_texts(part)
         total += _mix(hashes + np.uint64(number))
     return total
 

@@ -138,9 +138,10 @@ def check_target(y: Any) -> Target:
     if hasattr(y, "columns") and hasattr(y, "sparse"):
         y = y.sparse.to_coo()
     if sp.issparse(y):
-        if y.ndim != 2:
+        shape = getattr(y, "shape", ())
+        if len(shape) != 2:
             raise ValueError(
-                f"A sparse `y` must have the shape (n_samples, n_labels), but has {y.shape}."
+                f"A sparse `y` must have the shape (n_samples, n_labels), but has {shape}."
             )
         return _indicator(y, "sparse", names)
     array = _as_array(y)
@@ -183,7 +184,7 @@ def _as_array(y: Any) -> NDArray[Any]:
     )
     if rows_of_labels or (nested and array.dtype.kind in "OUS"):
         raise TypeError(hint)
-    return array
+    return array.astype(np.float64) if array.ndim == 2 and array.dtype == object else array
 
 
 def _is_binary(values: NDArray[Any]) -> bool:
@@ -193,6 +194,8 @@ def _is_binary(values: NDArray[Any]) -> bool:
 
 def _indicator(y: Any, layout: str, names: list[str] | None) -> Target:
     """Return the target of an indicator matrix, after its cleaning on a copy."""
+    if y.shape[1] == 0:
+        raise ValueError("`y` must have at least one label, but has no column.")
     matrix = _checked_ones(y)
     return Target(matrix, np.arange(matrix.shape[1]), layout, str(y.dtype), names)
 
@@ -200,8 +203,8 @@ def _indicator(y: Any, layout: str, names: list[str] | None) -> Target:
 def _checked_ones(y: Any) -> sp.csr_array:
     """Return an indicator as CSR float32 ones; ValueError for other values."""
     if y.dtype.kind not in "buif":
-        values = y.data if sp.issparse(y) else y
-        raise ValueError(_not_binary(np.unique(np.asarray(values).ravel())))
+        values = sp.csr_array(y).data if sp.issparse(y) else y
+        raise ValueError(_not_binary(np.unique(values)))
     matrix = as_csr(y, dtype=y.dtype)
     if not np.all(matrix.data == 1):
         raise ValueError(_not_binary(np.unique(matrix.data)))
