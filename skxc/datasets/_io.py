@@ -1,0 +1,314 @@
+"""Folders in the formats of the field to `XCDataset`, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import scipy.sparse as sp
+
+from skxc.datasets._dataset import XCDataset
+from skxc.datasets._json_lines import Records, read_json_lines, write_json_lines
+from skxc.datasets._lines import read_lines, write_lines
+from skxc.datasets._npz_folder import (
+    FEATURES,
+    FILTERS,
+    LABELS,
+    indicator,
+    read_matrix,
+    read_npz_folder,
+    write_npz_folder,
+)
+from skxc.datasets._sparse_text import (
+    read_bow_text,
+    read_filter_text,
+    read_sparse_text,
+    write_bow_text,
+    write_filter_text,
+    write_sparse_text,
+)
+
+Format = Literal["npz", "text", "json", "bow"]
+
+# Names under which the parts of a set are found, the name that is written first.
+_FILES: dict[str, tuple[str, ...]] = {
+    "folder": ("train_labels.npz",),
+    "train_labels": ("trn_X_Y.txt", "trn_X_Y.npz", "Y.trn.npz"),
+    "test_labels": ("tst_X_Y.txt", "tst_X_Y.npz", "Y.tst.npz"),
+    "train_features": ("trn_X_Xf.txt", "trn_X_Xf.npz", "X.trn.npz"),
+    "test_features": ("tst_X_Xf.txt", "tst_X_Xf.npz", "X.tst.npz"),
+    "label_features": ("lbl_X_Xf.txt", "lbl_X_Xf.npz"),
+    "train_texts": ("trn_X.txt", "X.trn.txt"),
+    "test_texts": ("tst_X.txt", "X.tst.txt"),
+    "label_texts": ("Y.txt",),
+    "train_filter": ("filter_labels_train.txt",),
+    "test_filter": ("filter_labels_test.txt",),
+    "train_bow": ("train.txt", "*_train.txt"),
+    "test_bow": ("test.txt", "*_test.txt"),
+    "train_json": ("trn.json.gz", "trn.json"),
+    "test_json": ("tst.json.gz", "tst.json"),
+    "label_json": ("lbl.json.gz", "lbl.json"),
+}
+# `*_train.txt` must not take these for a bag of words.
+_NO_BOW = "filter_labels_"
+_PLACES = (".", "raw", "raw_data", "raw_text")
+_MARKS: dict[Format, str] = {
+    "npz": "folder",
+    "text": "train_labels",
+    "json": "train_json",
+    "bow": "train_bow",
+}
+
+
+def load_xc_repository(
+    folder: str | Path, *, format: Literal["auto"] | Format = "auto", encoding: str = "utf-8"
+) -> XCDataset:
+    """Load a data set from a folder in one of the formats of the field.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Text files may be packed (``.gz``); texts, filters and JSON may also lie in a subfolder
+        ``raw``, ``raw_data`` or ``raw_text``. Every file except the first named is optional.
+    format : {"auto", "npz", "text", "json", "bow"}, default="auto"
+        "npz"
+            ``train_labels.npz``, and the files that `save_xc_repository` writes.
+        "text"
+            ``trn_X_Y.txt`` (header ``n L``, then ``label:1 ...`` per line; or ``.npz``, or
+            ``Y.trn.npz``), ``tst_X_Y.txt``, the features ``trn_X_Xf.txt``, ``tst_X_Xf.txt``,
+            ``lbl_X_Xf.txt``, and one text per line in ``trn_X.txt``, ``tst_X.txt``, ``Y.txt``.
+        "json"
+            ``trn.json``, ``tst.json``, ``lbl.json``, with ``uid``, ``title``, ``content``,
+            ``target_ind``, ``target_rel``. Without ``lbl.json`` the number of labels is the
+            highest label number plus one.
+        "bow"
+            ``train.txt`` and ``test.txt`` (or ``NAME_train.txt``): header ``n d L``, then
+            ``label,label feature:value ...`` per line; texts as under "text".
+        "auto"
+            The first of these whose first file is there.
+
+        All but "npz" also read ``filter_labels_train.txt`` and ``filter_labels_test.txt``: lines
+        ``sample label``.
+    encoding : str, default="utf-8"
+        Encoding of the texts; some older sets need "latin-1".
+
+    Returns
+    -------
+    XCDataset
+        Label and filter matrices hold float32 ones, features are float32, columns are sorted.
+
+    Raises
+    ------
+    ValueError
+        If no format fits, with the names that were looked for; if a file is malformed, with file,
+        line number and reason; if files contradict each other.
+
+    References
+    ----------
+    Bhatia et al., "The extreme classification repository: Multi-label datasets and code", 2016.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder. Pass the folder that holds the files of one set.")
+    readers: dict[Format, Callable[[Path, str], XCDataset]] = {
+        "npz": read_npz_folder,
+        "text": _read_text,
+        "json": _read_json,
+        "bow": _read_bow,
+    }
+    if format != "auto":
+        _check_format(format)
+    wanted = list(readers) if format == "auto" else [format]
+    for name in wanted:
+        if _find(folder, _MARKS[name]) is not None:
+            return readers[name](folder, encoding)
+    marks = ", ".join(f"{_FILES[_MARKS[name]][0]} (format {name!r})" for name in wanted)
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise ValueError(f"{folder} must hold {marks}, but holds {there}. Check the folder's name.")
+
+
+def save_xc_repository(dataset: XCDataset, folder: str | Path, *, format: Format = "npz") -> None:
+    """Write a data set as a folder that `load_xc_repository` reads back.
+
+    Parameters
+    ----------
+    dataset : XCDataset
+        What to write.
+    folder : str or Path
+        Made if missing; must be empty, as a left-over file would be read as a part of the set.
+    format : {"npz", "text", "json", "bow"}, default="npz"
+        As in `load_xc_repository`. Only "npz" keeps graphs, anchors and all names.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not empty, the set lacks what the format is made of, or a text contains a
+        line break (only "json" can hold it).
+
+    Warns
+    -----
+    UserWarning
+        If the format has no place for some fields of the set.
+    """
+    _check_format(format)
+    writers: dict[Format, Callable[[XCDataset, Path], set[str]]] = {
+        "npz": write_npz_folder,
+        "text": _write_text,
+        "json": _write_json,
+        "bow": _write_bow,
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} is not empty, and files left there would be read as parts of the set. "
+            "Pass a new folder."
+        )
+    written = writers[format](dataset, folder)
+    lost = [
+        name for name, value in vars(dataset).items() if _is_given(value) and name not in written
+    ]
+    if lost:
+        warnings.warn(
+            f"The {format!r} format has no place for {', '.join(lost)}: not written. "
+            "Use format='npz' to keep them.",
+            stacklevel=2,
+        )
+
+
+# ---------------------------------------------------------------- finding
+def _find(folder: Path, part: str) -> Path | None:
+    """Return the file of one part of the set, or None."""
+    places = (".",) if part == "folder" else _PLACES
+    for place in places:
+        for name in _FILES[part]:
+            for pattern in (name, f"{name}.gz"):
+                matches = sorted((folder / place).glob(pattern))
+                if part.endswith("bow"):
+                    matches = [path for path in matches if not path.name.startswith(_NO_BOW)]
+                if matches:
+                    return matches[0]
+    return None
+
+
+def _check_format(format: str) -> None:
+    if format not in _MARKS:
+        raise ValueError(f"`format` must be one of {list(_MARKS)}, but is {format!r}.")
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and (sp.issparse(value) or len(value) > 0)
+
+
+# ---------------------------------------------------------------- reading
+def _read_text(folder: Path, encoding: str) -> XCDataset:
+    fields = {name: _read_any(folder, name) for name in (*LABELS, *FEATURES)}
+    return _complete(folder, encoding, fields)
+
+
+def _read_bow(folder: Path, encoding: str) -> XCDataset:
+    fields: dict[str, Any] = {"label_features": _read_any(folder, "label_features")}
+    for side in ("train", "test"):
+        if path := _find(folder, f"{side}_bow"):
+            fields[f"{side}_features"], fields[f"{side}_labels"] = read_bow_text(path)
+    return _complete(folder, encoding, fields)
+
+
+def _read_json(folder: Path, encoding: str) -> XCDataset:
+    fields: dict[str, Any] = {}
+    sides: dict[str, Records] = {}
+    for side in ("train", "test", "label"):
+        if path := _find(folder, f"{side}_json"):
+            records = read_json_lines(path, with_targets=side != "label", encoding=encoding)
+            fields[f"{side}_texts"] = records.texts
+            fields["label_names" if side == "label" else f"{side}_ids"] = records.ids
+            sides[side] = records
+    labels = sides.pop("label", None)
+    n_labels = len(labels.texts) if labels else max(side.n_targets() for side in sides.values())
+    for side, records in sides.items():
+        fields[f"{side}_labels"] = records.labels(n_labels)
+    return _complete(folder, encoding, fields)
+
+
+def _read_any(folder: Path, part: str) -> sp.csr_array | None:
+    """Read the matrix of one part of the set, text or npz, or None."""
+    path = _find(folder, part)
+    if path is None:
+        return None
+    matrix = read_matrix(path) if path.suffix == ".npz" else read_sparse_text(path)
+    return indicator(matrix, path) if part in LABELS and matrix is not None else matrix
+
+
+def _complete(folder: Path, encoding: str, fields: dict[str, Any]) -> XCDataset:
+    """Add texts and filters, where there are files for them and none were read yet."""
+    for side in ("train", "test", "label"):
+        path = _find(folder, f"{side}_texts")
+        if path is not None and f"{side}_texts" not in fields:
+            fields[f"{side}_texts"] = read_lines(path, encoding)
+    for side in ("train", "test"):
+        path, labels = _find(folder, f"{side}_filter"), fields.get(f"{side}_labels")
+        if path is not None and labels is not None:
+            fields[f"{side}_filter"] = read_filter_text(path, labels.shape)
+    return XCDataset(**fields)
+
+
+# ---------------------------------------------------------------- writing
+def _write_text(dataset: XCDataset, folder: Path) -> set[str]:
+    for name in (*LABELS, *FEATURES):
+        if (matrix := getattr(dataset, name)) is not None:
+            write_sparse_text(folder / _FILES[name][0], matrix)
+    return {*LABELS, *FEATURES, *_write_texts(dataset, folder), *_write_filters(dataset, folder)}
+
+
+def _write_bow(dataset: XCDataset, folder: Path) -> set[str]:
+    for side in ("train", "test"):
+        labels, features = getattr(dataset, f"{side}_labels"), getattr(dataset, f"{side}_features")
+        if labels is None:
+            continue
+        if features is None:
+            raise _lacks(f"{side}_features", "bow")
+        write_bow_text(folder / _FILES[f"{side}_bow"][0], features, labels)
+    if dataset.label_features is not None:
+        write_sparse_text(folder / _FILES["label_features"][0], dataset.label_features)
+    return {*LABELS, *FEATURES, *_write_texts(dataset, folder), *_write_filters(dataset, folder)}
+
+
+def _write_json(dataset: XCDataset, folder: Path) -> set[str]:
+    for side in ("train", "test"):
+        labels, texts = getattr(dataset, f"{side}_labels"), getattr(dataset, f"{side}_texts")
+        if labels is None:
+            continue
+        if texts is None:
+            raise _lacks(f"{side}_texts", "json")
+        ids = getattr(dataset, f"{side}_ids")
+        write_json_lines(folder / _FILES[f"{side}_json"][0], texts, ids, labels)
+    if dataset.label_texts is None:
+        raise _lacks("label_texts", "json")
+    path = folder / _FILES["label_json"][0]
+    write_json_lines(path, dataset.label_texts, dataset.label_names, None)
+    texts = {"train_texts", "test_texts", "label_texts", "train_ids", "test_ids", "label_names"}
+    return {*LABELS, *texts, *_write_filters(dataset, folder)}
+
+
+def _write_texts(dataset: XCDataset, folder: Path) -> set[str]:
+    names = {"train_texts", "test_texts", "label_texts"}
+    for name in names:
+        if (texts := getattr(dataset, name)) is not None:
+            write_lines(folder / _FILES[name][0], texts)
+    return names
+
+
+def _write_filters(dataset: XCDataset, folder: Path) -> set[str]:
+    for name in FILTERS:
+        if (pairs := getattr(dataset, name)) is not None:
+            write_filter_text(folder / _FILES[name][0], pairs)
+    return set(FILTERS)
+
+
+def _lacks(field: str, format: str) -> ValueError:
+    return ValueError(
+        f"The dataset has no `{field}`, but the {format!r} format is made of them. "
+        "Add them, or use format='npz'."
+    )
