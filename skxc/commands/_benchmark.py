@@ -23,9 +23,9 @@ from skxc.commands._data import (
     add_graph_arguments,
     fit_arguments,
     graph_choice,
+    rows_to_predict,
     sample_rows,
 )
-from skxc.commands._errors import UsageError
 from skxc.commands._expression import build_estimator
 from skxc.commands._process import wait
 from skxc.commands._scores import percentages
@@ -138,9 +138,8 @@ def _check(runs: list[Run], data: XCDataset) -> None:
     """Find mistakes in all expressions and graph names before the first process starts."""
     for one in {run.estimator: run for run in runs}.values():
         X, _ = sample_rows(data, one.texts)
+        rows_to_predict(data, one.texts)
         fit_arguments(build_estimator(one.estimator), data, X, replace(one.graph, shuffled=False))
-    if data.n_test == 0:
-        raise UsageError("The data set has no test rows. Add test_labels.npz and the test texts.")
 
 
 def measure(run: Run, data: XCDataset) -> dict[str, Any]:

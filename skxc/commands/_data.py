@@ -6,7 +6,7 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +17,7 @@ from skxc.datasets import Anchors, XCDataset
 from skxc.labels import LabelTexts
 from skxc.utils._sparse import normalize_rows
 
-Rows = list[str] | sp.csr_array
+Rows: TypeAlias = list[str] | sp.csr_array
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,37 @@ def sample_rows(data: XCDataset, prefer_texts: bool = False) -> tuple[Rows, Rows
     prefer_texts : bool, default=False
         Take the texts even where features are given.
 
+    Returns
+    -------
+    train : list of str or csr_array
+    test : list of str or csr_array, or None
+        None where the data set has no test rows.
+
     Raises
     ------
     UsageError
         If the data set has neither, or no texts where they are preferred.
     """
     if data.train_features is not None and not prefer_texts:
-        test = None if data.test_features is None else normalize_rows(data.test_features)
-        return normalize_rows(data.train_features), test
+        test = data.test_features
+        return normalize_rows(data.train_features), None if test is None else normalize_rows(test)
     if data.train_texts is None:
         raise UsageError("The data set has no training texts. Add train_texts.txt.gz.")
     return data.train_texts, data.test_texts
+
+
+def rows_to_predict(data: XCDataset, prefer_texts: bool = False) -> Rows:
+    """Return the test rows.
+
+    Raises
+    ------
+    UsageError
+        If the data set has none.
+    """
+    _, rows = sample_rows(data, prefer_texts)
+    if rows is None or data.test_labels is None:
+        raise UsageError("The data set has no test rows. Add test_labels.npz and the test texts.")
+    return rows
 
 
 def label_texts(data: XCDataset) -> LabelTexts | None:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skxc.commands._data import label_texts
+from skxc.commands._data import label_texts, rows_to_predict
 from skxc.commands._predict import label_lines
 from skxc.commands._scores import percentages
 from skxc.commands._tables import markdown_table
@@ -88,12 +88,12 @@ def _contestants(
 
     def neighbours() -> sp.csr_array:
         knn.fit(data.train_texts, data.train_labels)
-        return predict_blocks(knn, data.test_texts, k, data.n_labels)[0]
+        return predict_blocks(knn, rows_to_predict(data), k, data.n_labels)[0]
 
     def dual_encoder() -> sp.csr_array:
         encoder.fit(data.train_texts, data.train_labels, label_features=names)
         encoder.save(_fresh(options.output / "model"))
-        return predict_blocks(encoder, data.test_texts, k, data.n_labels)[0]
+        return predict_blocks(encoder, rows_to_predict(data), k, data.n_labels)[0]
 
     for name, function in {
         "cosine to the label text": lambda: label_cosine(data, k),

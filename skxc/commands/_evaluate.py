@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from skxc.commands._data import sample_rows
+from skxc.commands._data import rows_to_predict
 from skxc.commands._errors import UsageError
 from skxc.commands._scores import percentages
 from skxc.commands._tables import METRICS, markdown_table
@@ -33,10 +33,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
-    estimator, data = load(options.model)(options.folder)
-    _, X_test = sample_rows(data, options.texts)
-    if X_test is None or data.test_labels is None:
-        raise UsageError("The data set has no test rows. Add test_labels.npz and the test texts.")
+    estimator, data = load(options.model), load_xc_repository(options.folder)
+    X_test = rows_to_predict(data, options.texts)
     if estimator.n_labels_ != data.n_labels:
         raise UsageError(
             f"The model knows {estimator.n_labels_} labels but the data set has {data.n_labels}. "

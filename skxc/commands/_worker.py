@@ -25,6 +25,7 @@ from skxc.commands._data import (
     Rows,
     fit_arguments,
     give_vectorizer,
+    rows_to_predict,
     sample_rows,
     set_seed,
 )
@@ -42,7 +43,8 @@ LATENCY_K, LATENCY_ROWS, LATENCY_SECONDS, WARM_UP_CALLS = 10, 300, 10.0, 3
 def measure(specification: dict[str, Any], scratch: Path) -> None:
     """Run the steps of one benchmark line; leave figures and predictions in `scratch`."""
     data = load_xc_repository(Path(specification["folder"]))
-    X, X_test = sample_rows(data, specification["texts"])
+    X, _ = sample_rows(data, specification["texts"])
+    X_test = rows_to_predict(data, specification["texts"])
     choice, seed = GraphChoice(**specification["graph"]), specification["seed"]
     estimator = build_estimator(specification["estimator"])
     set_seed(estimator, seed)
@@ -92,7 +94,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, float]:
 
 def predict_blocks(estimator: Any, X: Rows, k: int, n_labels: int) -> tuple[sp.csr_array, float]:
     """Return the k best labels of every row as CSR, and the CPU seconds that they took."""
-    n = X.shape[0] if sp.issparse(X) else len(X)
+    n = len(X) if isinstance(X, list) else X.shape[0]
     estimator.predict_topk(X[:2], k=k)  # starts thread pools and the like
     blocks, cpu = [], 0.0
     for start in tqdm(range(0, n, BLOCK_ROWS), desc="predict", unit="block", leave=False):
@@ -105,7 +107,7 @@ def predict_blocks(estimator: Any, X: Rows, k: int, n_labels: int) -> tuple[sp.c
 
 def single_rows(X: Rows) -> Iterator[Rows]:
     """Yield the first rows one at a time, each still a list of texts or a CSR array."""
-    n = X.shape[0] if sp.issparse(X) else len(X)
+    n = len(X) if isinstance(X, list) else X.shape[0]
     return (X[i : i + 1] for i in range(min(n, LATENCY_ROWS)))
 
 
