@@ -1,0 +1,163 @@
+"""What all losses share: float32, hidden cells, dropped rows, weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+# The logit of a cell that takes no part. Far enough below any logit to vanish exactly, finite so
+# that differences of two hidden cells are 0 and not NaN. It does not fit float16: losses compute in
+# float32.
+HIDDEN = -1e30
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The positive cells of a batch, row by row: all a loss needs to know besides the scores.
+
+    Attributes
+    ----------
+    rows, columns : Tensor of int64, shape (c,)
+        Their positions, sorted by row.
+    share : Tensor of float, shape (c,)
+        Weight of a positive within its row; sums to 1 over a row, 1/n with equal weights.
+    row_weight : Tensor of float, shape (B,)
+        Weight of a row within the batch; sums to 1 over the batch, 0 for rows without positives.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    share: Tensor
+    row_weight: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight of every cell in the mean over rows of the mean over positives, shape (c,)."""
+        return self.share * self.row_weight[self.rows]
+
+    @property
+    def per_row(self) -> Tensor:
+        """Number of positives of every row, shape (B,)."""
+        return torch.bincount(self.rows, minlength=len(self.row_weight))
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """Return the entries of a (B, m) matrix at the positive cells, shape (c,)."""
+        return matrix[self.rows, self.columns]
+
+    def lowest(self, key: Tensor, n: int) -> Positives:
+        """Return the `n` positives of every row with the lowest key; shares sum to 1 again."""
+        order = torch.argsort(key, stable=True)
+        order = order[torch.argsort(self.rows[order], stable=True)]
+        start = torch.cumsum(self.per_row, 0) - self.per_row
+        rank = torch.arange(len(order), device=order.device) - start[self.rows[order]]
+        keep = order[rank < n].sort().values
+        rows, share = self.rows[keep], self.share[keep]
+        share = _normalise(share, rows, len(self.row_weight))
+        return replace(self, rows=rows, columns=self.columns[keep], share=share)
+
+
+class Loss(ABC, BaseEstimator):
+    """A loss of a score matrix against *all* the positives in it.
+
+    Call it with the scores of a batch. The value is the weighted mean over the rows that have a
+    positive; rows without one are dropped, never averaged in. A subclass writes `_loss`.
+
+    Attributes
+    ----------
+    uses_temperature : bool
+        True: it expects logits, so cosines are divided by a temperature first. False: it expects
+        cosines.
+    """
+
+    uses_temperature: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def __call__(
+        self,
+        scores: Tensor,
+        positives: Tensor,
+        *,
+        row_weight: Tensor | None = None,
+        ignored: Tensor | None = None,
+        positive_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        scores : Tensor of float, shape (B, m)
+            Score of every pool label for every row. Half precision is computed in float32.
+        positives : Tensor of bool, shape (B, m)
+            True wherever the pool label is relevant to the row, however it got into the pool.
+        row_weight : Tensor of float, shape (B,), default=None
+            Non-negative weight of a row in the mean over rows; None means equal weights.
+        ignored : Tensor of bool, shape (B, m), default=None
+            Cells that are neither positive nor negative, also where `positives` is True.
+        positive_weight : Tensor of float, shape (B, m), default=None
+            Non-negative weights of the positives within their row (read at the positive cells
+            only). They replace 1/n by w_p / sum_q w_q; None means equal weights.
+
+        Returns
+        -------
+        Tensor of float, scalar
+            The loss; 0, with zero gradients, when no row has a positive.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit `scores` or a mask is not boolean.
+        """
+        self._validate_params()
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        _check_mask("positives", positives, scores)
+        if ignored is not None:
+            _check_mask("ignored", ignored, scores)
+            positives = positives & ~ignored
+            scores = scores.masked_fill(ignored, HIDDEN)
+        return self._loss(scores, _find_positives(scores, positives, row_weight, positive_weight))
+
+    @abstractmethod
+    def _loss(self, scores: Tensor, positives: Positives) -> Tensor:
+        """Return the scalar loss; hidden cells of `scores` hold at most `HIDDEN`."""
+
+
+def _check_mask(name: str, mask: Tensor, scores: Tensor) -> None:
+    if mask.dtype != torch.bool or mask.shape != scores.shape:
+        raise ValueError(
+            f"`{name}` must be a boolean tensor of the shape of `scores`, {tuple(scores.shape)}, "
+            f"but is {mask.dtype} of shape {tuple(mask.shape)}. Pass one flag per cell."
+        )
+
+
+def _find_positives(
+    scores: Tensor, mask: Tensor, row_weight: Tensor | None, positive_weight: Tensor | None
+) -> Positives:
+    n_rows, n_columns = scores.shape
+    flat = _flat_nonzero(mask)
+    rows = torch.div(flat, max(n_columns, 1), rounding_mode="floor")
+    columns = flat - rows * n_columns
+    cell_weight = scores.new_ones(len(rows))
+    if positive_weight is not None:
+        cell_weight = positive_weight[rows, columns].to(scores.dtype)
+    weight = scores.new_ones(n_rows) if row_weight is None else row_weight.to(scores.dtype)
+    has_positive = scores.new_zeros(n_rows).index_add_(0, rows, cell_weight) > 0
+    weight = weight * has_positive
+    weight = weight / weight.sum().clamp_min(torch.finfo(scores.dtype).tiny)
+    return Positives(rows, columns, _normalise(cell_weight, rows, n_rows), weight)
+
+
+def _flat_nonzero(mask: Tensor) -> Tensor:
+    """Return the flat positions of the True cells; numpy scans a sparse mask 5 times faster."""
+    if mask.device.type != "cpu":
+        return mask.flatten().nonzero().squeeze(1)
+    return torch.from_numpy(mask.numpy().ravel().nonzero()[0])
+
+
+def _normalise(weight: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    total = weight.new_zeros(n_rows).index_add_(0, rows, weight)
+    return weight / total.clamp_min(torch.finfo(weight.dtype).tiny)[rows]
