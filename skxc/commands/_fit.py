@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     arguments = fit_arguments(estimator, data, X, graph_choice(options), options.seed)
     begun = time.perf_counter()
     estimator.fit(X, data.train_labels, **arguments)
+    if estimator.label_names_ is None:  # an estimator without a label side learns no names
+        estimator.label_names_ = data.label_names
     estimator.save(options.output)
     seconds = time.perf_counter() - begun
     sys.stderr.write(

@@ -1,0 +1,161 @@
+"""Benchmark runs on tiny folders, each in a process of its own."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skxc.commands import _worker, main
+from skxc.commands._scores import percentages
+from skxc.datasets import load_xc_repository
+
+METRICS = [f"{m}@{k}" for m in ("P", "nDCG", "PSP") for k in (1, 3, 5)] + ["R@10"]
+COSTS = [
+    "fit_cpu_s",
+    "fit_wall_s",
+    "predict_cpu_us_per_sample",
+    "latency_p50_us",
+    "peak_rss_mb",
+    "model_mb",
+]
+
+
+def _lines(captured):
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+def test_one_line_per_seed_with_metrics_and_costs(text_folder, tmp_path, capfd):
+    saved = tmp_path / "top.npz"
+    log = tmp_path / "results.jsonl"
+    arguments = [
+        "benchmark",
+        str(text_folder),
+        "KNeighborsXC( n_neighbors = 9 )",
+        "--seed",
+        "3",
+        "4",
+    ]
+    assert main([*arguments, "--json", str(log), "--predictions", str(saved)]) == 0
+    captured = capfd.readouterr()
+    records = _lines(captured)
+    assert [json.loads(line) for line in log.read_text().splitlines()] == records
+    assert [record["seed"] for record in records] == [3, 4]
+    data = load_xc_repository(text_folder)
+    for number, record in enumerate(records, start=1):
+        assert record["dataset"] == "planted"
+        assert record["estimator"] == "KNeighborsXC(n_neighbors=9)"
+        assert record["graph"] is None
+        assert record["asked"] == 12
+        assert record["params"]["n_neighbors"] == 9
+        assert record["params"]["vectorizer"].startswith("TfidfVectorizer(")
+        assert [key for key in record if key[-1].isdigit()] == METRICS
+        assert all(0 <= record[name] <= 100 for name in METRICS)
+        expected = set(COSTS) if sys.platform == "linux" else set(COSTS) - {"peak_rss_mb"}
+        assert all(record[name] > 0 for name in expected)
+        scores = sp.load_npz(tmp_path / f"top-{number}.npz")
+        assert percentages(scores, data, 12) == {name: record[name] for name in METRICS}
+        # The planted words name their labels: neighbours must find most of them.
+        assert record["R@10"] > 80
+    assert "| `KNeighborsXC(n_neighbors=9)` |" in captured.err
+    assert " ± 0.00 |" in captured.err
+
+
+def test_features_and_a_single_run(feature_folder, tmp_path, capfd):
+    saved = tmp_path / "top.npz"
+    arguments = ["benchmark", str(feature_folder), "KNeighborsXC(n_neighbors=2)"]
+    assert main([*arguments, "--predictions", str(saved)]) == 0
+    (record,) = _lines(capfd.readouterr())
+    assert record["params"]["vectorizer"] is None
+    assert record["P@1"] > 80
+    assert sp.load_npz(saved).shape == (15, 12)
+
+
+def test_a_failing_run_leaves_its_error_and_the_others_go_on(text_folder, capfd):
+    # More characters than any text has: the vocabulary is empty, which only fit can find out.
+    failing = "KNeighborsXC(vectorizer=TfidfVectorizer(analyzer='char', ngram_range=(999, 999)))"
+    assert main(["benchmark", str(text_folder), failing, "KNeighborsXC()"]) == 1
+    failed, fine = _lines(capfd.readouterr())
+    assert failed["error"].startswith("ValueError: ")
+    assert "P@1" not in failed
+    assert "fit_cpu_s" not in failed
+    assert "error" not in fine
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["KNeighbours()"], "'KNeighbours' is no public class"),
+        (["KNeighborsXC()", "--graph", "kind"], "takes no graph"),
+        (["KNeighborsXC()", "--label-graph", "far"], "'far'"),
+        (["KNeighborsXC()", "--shuffle-graph"], "--shuffle-graph needs a graph"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_run(text_folder, capfd, options, message):
+    assert main(["benchmark", str(text_folder), *options]) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_a_missing_folder(tmp_path, capfd):
+    assert main(["benchmark", str(tmp_path / "nowhere"), "KNeighborsXC()"]) == 2
+    assert "nowhere is no folder" in capfd.readouterr().err
+
+
+def test_a_folder_without_test_rows(text_folder, capfd):
+    (text_folder / "test_labels.npz").unlink()
+    (text_folder / "test_filter.npz").unlink()
+    (text_folder / "test_texts.txt.gz").unlink()
+    assert main(["benchmark", str(text_folder), "KNeighborsXC()"]) == 2
+    assert "no test rows" in capfd.readouterr().err
+
+
+class Counter:
+    """Predicts label 0 and remembers how many rows each call had."""
+
+    def __init__(self):
+        self.calls = []
+
+    def predict_topk(self, X, k):
+        self.calls.append((len(X) if isinstance(X, list) else X.shape[0], k))
+        n = self.calls[-1][0]
+        return np.tile([0, -1], (n, 1)), np.tile([1.0, -np.inf], (n, 1))
+
+
+def test_blocks_cover_all_rows(monkeypatch):
+    monkeypatch.setattr(_worker, "BLOCK_ROWS", 4)
+    counter = Counter()
+    scores, cpu = _worker.predict_blocks(counter, [f"text {i}" for i in range(10)], 2, 3)
+    assert counter.calls == [(2, 2), (4, 2), (4, 2), (2, 2)]
+    assert scores.shape == (10, 3)
+    np.testing.assert_array_equal(scores.toarray(), np.tile([1, 0, 0], (10, 1)))
+    assert cpu >= 0
+
+
+def test_latency_takes_one_row_at_a_time(monkeypatch):
+    monkeypatch.setattr(_worker, "LATENCY_ROWS", 5)
+    rows = [list(row) for row in _worker.single_rows(list("abcdefgh"))]
+    assert rows == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    seen = []
+    latency = _worker.median_latency(seen.append, iter(rows))
+    assert seen == [*rows[: _worker.WARM_UP_CALLS], *rows]
+    assert 0 < latency < 1e6
+    single = list(_worker.single_rows(sp.csr_array(np.eye(3))))
+    assert [row.shape for row in single] == [(1, 3)] * 3
+
+
+def test_latency_stops_when_time_is_up(monkeypatch):
+    monkeypatch.setattr(_worker, "LATENCY_SECONDS", 0.0)
+    seen = []
+    _worker.median_latency(seen.append, iter([["a"]] * 50))
+    assert len(seen) == _worker.WARM_UP_CALLS + 1
+
+
+@pytest.mark.parametrize(("dropped", "margin"), [(None, 0), (0, 0), (7, 7), (35, 20)])
+def test_margin_is_the_largest_number_of_dropped_pairs_up_to_20(dropped, margin):
+    pairs = np.zeros((3, 40))
+    pairs[1, : dropped or 0] = 1
+    assert _worker.filter_margin(None if dropped is None else sp.csr_array(pairs)) == margin

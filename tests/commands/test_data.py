@@ -1,0 +1,187 @@
+"""From a data set to the arguments of fit."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+from skxc import AnchorGraph, KNeighborsXC, LabelGraph, LabelTexts
+from skxc.commands._data import (
+    GraphChoice,
+    fit_arguments,
+    give_vectorizer,
+    rows_to_predict,
+    sample_rows,
+    set_seed,
+    shuffle_edges,
+)
+from skxc.commands._errors import UsageError
+from skxc.datasets import Anchors, XCDataset, load_xc_repository
+
+
+class Recorder(BaseEstimator):
+    """An estimator whose fit takes everything."""
+
+    def __init__(self, *, part=None, vectorizer=None, random_state=None):
+        self.part = part
+        self.vectorizer = vectorizer
+        self.random_state = random_state
+
+    def fit(self, X, y, *, graph=None, sample_graph=None, label_features=None):
+        return self
+
+
+@pytest.fixture
+def data(text_folder):
+    return load_xc_repository(text_folder)
+
+
+def test_label_texts_go_with_texts(data):
+    arguments = fit_arguments(Recorder(), data, data.train_texts, GraphChoice())
+    assert list(arguments) == ["label_features"]
+    assert isinstance(arguments["label_features"], LabelTexts)
+    assert list(arguments["label_features"]) == data.label_texts
+    assert list(arguments["label_features"].names) == data.label_names
+
+
+def test_estimators_without_label_side_get_no_label_texts(data):
+    assert fit_arguments(KNeighborsXC(), data, data.train_texts, GraphChoice()) == {}
+
+
+def test_label_texts_do_not_go_with_features(feature_folder):
+    data = load_xc_repository(feature_folder)
+    assert fit_arguments(Recorder(), data, data.train_features, GraphChoice()) == {}
+
+
+def test_anchors_come_with_the_sample_graph(data):
+    choice = GraphChoice(anchors=["kind"])
+    arguments = fit_arguments(Recorder(), data, data.train_texts, choice)
+    assert isinstance(arguments["graph"], AnchorGraph)
+    np.testing.assert_array_equal(
+        arguments["sample_graph"].toarray(), data.anchors["kind"].sample_anchors.toarray()
+    )
+
+
+def test_a_label_graph_comes_alone(data):
+    choice = GraphChoice(label_graph="near")
+    arguments = fit_arguments(Recorder(), data, data.train_texts, choice)
+    assert isinstance(arguments["graph"], LabelGraph)
+    assert "sample_graph" not in arguments
+    np.testing.assert_array_equal(
+        arguments["graph"].to_csr().toarray(), data.graphs["near"].toarray()
+    )
+
+
+def test_a_graph_needs_an_estimator_that_knows_it(data):
+    with pytest.raises(UsageError, match=r"KNeighborsXC.fit takes no graph and no sample_graph"):
+        fit_arguments(KNeighborsXC(), data, data.train_texts, GraphChoice(anchors=["kind"]))
+
+
+def test_unknown_graphs_are_named(data):
+    with pytest.raises(ValueError, match="'far'"):
+        fit_arguments(Recorder(), data, data.train_texts, GraphChoice(label_graph="far"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        (GraphChoice(), None),
+        (GraphChoice(anchors=("tag", "section")), "tag,section"),
+        (GraphChoice(label_graph="near", shuffled=True), "near (shuffled)"),
+    ],
+)
+def test_name_of_a_choice(choice, name):
+    assert choice.name == name
+
+
+def test_shuffling_keeps_degrees_and_moves_edges():
+    rng = np.random.default_rng(0)
+    # At most one edge per row: no two edges can meet, so the degrees of both sides are exact.
+    links = np.eye(50)[rng.integers(0, 50, 200)]
+    data = _with_anchors(links)
+    before = data.anchors["a"]
+    after = shuffle_edges(data, np.random.default_rng(1)).anchors["a"]
+    for old, new in (
+        (before.sample_anchors, after.sample_anchors),
+        (before.label_anchors, after.label_anchors),
+    ):
+        np.testing.assert_array_equal(new.sum(axis=0), old.sum(axis=0))
+        np.testing.assert_array_equal(new.sum(axis=1), old.sum(axis=1))
+        assert (new != old).nnz > 0
+    assert after.texts == before.texts
+    again = shuffle_edges(data, np.random.default_rng(1)).anchors["a"]
+    other = shuffle_edges(data, np.random.default_rng(2)).anchors["a"]
+    assert (after.sample_anchors != again.sample_anchors).nnz == 0
+    assert (after.sample_anchors != other.sample_anchors).nnz > 0
+
+
+def test_shuffling_leaves_the_data_set_alone():
+    data = _with_anchors(np.eye(50)[np.random.default_rng(0).integers(0, 50, 200)])
+    before = data.anchors["a"].sample_anchors.toarray()
+    shuffle_edges(data, np.random.default_rng(1))
+    np.testing.assert_array_equal(data.anchors["a"].sample_anchors.toarray(), before)
+
+
+def test_shuffled_graphs_reach_fit(data):
+    plain = fit_arguments(Recorder(), data, data.train_texts, GraphChoice(anchors=["kind"]))
+    choice = GraphChoice(anchors=["kind"], shuffled=True)
+    shuffled = [
+        fit_arguments(Recorder(), data, data.train_texts, choice, seed) for seed in (0, 0, 1)
+    ]
+    first, second, third = (one["sample_graph"].toarray() for one in shuffled)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, third)
+    assert not np.array_equal(first, plain["sample_graph"].toarray())
+
+
+def test_vectorizer_is_given_only_where_it_is_missing():
+    X = ["a text"]
+    knn = KNeighborsXC()
+    give_vectorizer(knn, X)
+    assert isinstance(knn.vectorizer, TfidfVectorizer)
+    assert knn.vectorizer.sublinear_tf is True
+
+    counting = CountVectorizer()
+    knn = KNeighborsXC(vectorizer=counting)
+    give_vectorizer(knn, X)
+    assert knn.vectorizer is counting
+
+    knn = KNeighborsXC()
+    give_vectorizer(knn, sp.csr_array((1, 2)))
+    assert knn.vectorizer is None
+
+    reader = Recorder()
+    reader._accepts_texts = True
+    give_vectorizer(reader, X)
+    assert reader.vectorizer is None
+
+
+def test_the_seed_reaches_estimators_inside():
+    outer = Recorder(part=Recorder())
+    set_seed(outer, 5)
+    assert (outer.random_state, outer.part.random_state) == (5, 5)
+    set_seed(KNeighborsXC(), 5)  # has no random_state
+
+
+def test_features_are_normalised_and_preferred(feature_folder):
+    data = load_xc_repository(feature_folder)
+    train, test = sample_rows(data)
+    for rows, given in ((train, data.train_features), (test, data.test_features)):
+        norms = np.linalg.norm(given.toarray(), axis=1, keepdims=True)
+        np.testing.assert_allclose(rows.toarray(), given.toarray() / norms, rtol=1e-6)
+    with pytest.raises(UsageError, match="no training texts"):
+        sample_rows(data, prefer_texts=True)
+
+
+def test_rows_to_predict_must_exist(data):
+    assert rows_to_predict(data) == data.test_texts
+    with pytest.raises(UsageError, match="no test rows"):
+        rows_to_predict(XCDataset(train_labels=data.train_labels, train_texts=data.train_texts))
+
+
+def _with_anchors(links):
+    labels = np.eye(50)[[0, 1, 2]]
+    anchors = Anchors(sp.csr_array(links), sp.csr_array(labels), [f"text {i}" for i in range(50)])
+    y = np.eye(3, dtype=np.float32)[np.arange(len(links)) % 3]
+    return XCDataset(train_labels=sp.csr_array(y), anchors={"a": anchors})
