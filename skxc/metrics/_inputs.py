@@ -1,0 +1,289 @@
+"""What all metrics start from: checked inputs, ranked once.
+
+Rules: only stored scores are predictions; best first, ties to the lower label id; -1 pads a short
+row; filtered pairs are dropped before ranking; rows without labels stay unless the caller says no.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
+
+from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, top_k
+from skxc.utils._validation import check_target
+
+logger = logging.getLogger("skxc")
+
+_BLOCK_ENTRIES = 2**21  # scores sorted at once
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best predictions of every row and which of them are right.
+
+    Attributes
+    ----------
+    truth : csr_array of float32 ones, shape (n, L)
+    labels : ndarray of int, shape (n, depth)
+        Label ids, best first; -1 where a row runs out.
+    hits : ndarray of bool, shape (n, depth)
+        Whether the label is right; False for padding.
+    scores : ndarray of float, shape (n, depth)
+        Their scores; -inf for padding.
+    """
+
+    truth: sp.csr_array
+    labels: NDArray[np.integer]
+    hits: NDArray[np.bool_]
+    scores: NDArray[np.floating]
+
+    @property
+    def positives(self) -> NDArray[np.integer]:
+        """Return the number of labels of every row."""
+        return np.diff(self.truth.indptr)
+
+    def take(self, rows: NDArray[np.bool_]) -> Ranking:
+        """Return the ranking of the selected rows."""
+        return Ranking(self.truth[rows], self.labels[rows], self.hits[rows], self.scores[rows])
+
+
+def rank(
+    y_true: Any,
+    y_score: Any,
+    depth: int,
+    filter_pairs: Any = None,
+    drop_empty_rows: bool = False,
+) -> Ranking:
+    """Check the inputs of a metric and rank the `depth` best predictions of every row.
+
+    Parameters
+    ----------
+    y_true : sparse or dense indicator of shape (n, L)
+    y_score : sparse scores or dense float scores of shape (n, L), or label ids of shape (n, k)
+    depth : int
+        The largest k of the metrics to compute.
+    filter_pairs : sparse matrix of shape (n, L), optional
+        Predictions at its stored positions are dropped.
+    drop_empty_rows : bool, default=False
+        Leave out the rows of `y_true` without labels.
+
+    Returns
+    -------
+    Ranking
+    """
+    truth = _check_truth(y_true)
+    pairs = None if filter_pairs is None else _check_filter(filter_pairs, truth)
+    scores = _check_predictions(y_score, truth.shape, depth, pairs)
+    if pairs is not None:
+        scores = _keep(scores, ~stored_in(scores, pairs))
+    at = ranked_positions(scores, depth)
+    padding = at < 0
+    ranking = Ranking(
+        truth,
+        np.where(padding, -1, _pick(scores.indices, at)),
+        np.where(padding, False, _pick(stored_in(scores, truth), at)),
+        np.where(padding, -np.inf, _pick(scores.data, at)),
+    )
+    return _without_empty_rows(ranking) if drop_empty_rows else _with_empty_rows(ranking)
+
+
+def check_k(k: Any) -> int:
+    """Return k as int; ValueError unless it is an integer of at least 1."""
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"`k` must be an integer of at least 1. Got {k!r}; pass k=5, for example.")
+    return int(k)
+
+
+def stored_in(matrix: sp.csr_array, pairs: sp.csr_array) -> NDArray[np.bool_]:
+    """Return for every stored entry of `matrix` whether `pairs` stores it; both canonical."""
+    here, there = pair_ids(matrix), pair_ids(pairs)
+    mask = np.zeros(here.size, dtype=bool)
+    # Looking up the few pairs among the many predictions is the cheap direction.
+    at = np.searchsorted(here, there)
+    there, at = there[at < here.size], at[at < here.size]
+    mask[at[here[at] == there]] = True
+    return mask
+
+
+def ranked_positions(scores: sp.csr_array, depth: int) -> NDArray[np.int64]:
+    """Return where the best entries of every row are stored, best first, ties to the lower column.
+
+    Parameters
+    ----------
+    scores : csr_array of shape (n, L)
+        Finite values, sorted columns.
+    depth : int
+        Number of columns of the result.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, depth)
+        Positions in ``scores.data``; -1 where a row runs out.
+    """
+    ranked = np.full((scores.shape[0], depth), -1, dtype=np.int64)
+    lengths = np.diff(scores.indptr)
+    for rows in _rows_of_similar_length(lengths):
+        slot = np.arange(lengths[rows].max())
+        inside = slot < lengths[rows, None]
+        at = np.where(inside, scores.indptr[rows, None].astype(np.int64) + slot, -1)
+        order = np.argsort(np.where(inside, -scores.data[at], np.inf), axis=1, kind="stable")
+        best = np.take_along_axis(at, order[:, :depth], axis=1)
+        ranked[rows, : best.shape[1]] = best
+    return ranked
+
+
+def _rows_of_similar_length(lengths: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+    """Yield blocks of non-empty rows that padding makes at most twice as large."""
+    power = np.ceil(np.log2(np.maximum(lengths, 1)))
+    for value in np.unique(power[lengths > 0]):
+        rows = np.flatnonzero((power == value) & (lengths > 0))
+        height = max(1, int(_BLOCK_ENTRIES // 2**value))
+        for start in range(0, rows.size, height):
+            yield rows[start : start + height]
+
+
+def _pick(values: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the values at positions of which all may be padding."""
+    return values[at] if values.size else np.zeros(at.shape, dtype=values.dtype)
+
+
+def _keep(matrix: sp.csr_array, mask: NDArray[np.bool_]) -> sp.csr_array:
+    """Return the matrix with only the stored entries of the mask."""
+    indptr = np.concatenate([[0], np.cumsum(mask)])[matrix.indptr]
+    return sp.csr_array((matrix.data[mask], matrix.indices[mask], indptr), shape=matrix.shape)
+
+
+def _check_truth(y_true: Any) -> sp.csr_array:
+    target = check_target(y_true)
+    if target.layout == "classes":
+        raise ValueError(
+            "`y_true` must be an indicator of shape (n_samples, n_labels). Got one value per "
+            "sample; for single-label targets use the metrics of scikit-learn."
+        )
+    return target.matrix
+
+
+def _check_filter(filter_pairs: Any, truth: sp.csr_array) -> sp.csr_array:
+    pairs = _canonical(sp.csr_array(filter_pairs))
+    _check_shape("filter_pairs", pairs.shape, truth.shape)
+    overlap = np.count_nonzero(stored_in(truth, pairs))
+    if overlap:
+        warnings.warn(
+            f"`filter_pairs` holds {overlap} of the {truth.nnz} pairs of `y_true`: no prediction "
+            "can hit them, which lowers every metric. Remove them from one of the two.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return pairs
+
+
+def _check_predictions(
+    y_score: Any, shape: tuple[int, int], depth: int, pairs: sp.csr_array | None
+) -> sp.csr_array:
+    """Return the predictions as canonical CSR scores."""
+    if sp.issparse(y_score):
+        return _check_sparse(y_score, shape)
+    array = np.asarray(y_score)
+    if array.dtype.kind in "iu" and array.ndim == 2:
+        return _pack_ids(array, shape)
+    _check_shape("y_score", array.shape, shape)
+    array = array.astype(np.float64, copy=False)
+    _check_finite(array)
+    spare = 0 if pairs is None or pairs.nnz == 0 else int(np.diff(pairs.indptr).max())
+    return pack_topk(*_top_k_float64(array, depth + spare), n_labels=shape[1])
+
+
+def _check_sparse(y_score: Any, shape: tuple[int, int]) -> sp.csr_array:
+    _check_shape("y_score", y_score.shape, shape)
+    scores = _canonical(sp.csr_array(y_score))
+    if scores.dtype.kind != "f":
+        scores = scores.astype(np.float64)
+    _check_finite(scores.data)
+    return scores
+
+
+def _top_k_float64(
+    array: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    labels, _ = top_k(array, k)
+    return labels, np.take_along_axis(array, labels, axis=1)  # scores as given, not as float32
+
+
+def _pack_ids(ids: NDArray[np.integer], shape: tuple[int, int]) -> sp.csr_array:
+    """Return label ids as scores -1, -2, ... in the order of the columns."""
+    n, n_labels = shape
+    if ids.shape[0] != n:
+        raise ValueError(
+            "`y_score` must have one row of label ids per row of `y_true`. "
+            f"Got {ids.shape[0]} rows for {n}; predict for the rows of `y_true`."
+        )
+    if ids.size and (ids.min() < -1 or ids.max() >= n_labels):
+        raise ValueError(
+            f"`y_score` of integers must hold label ids from 0 to {n_labels - 1}, -1 for padding. "
+            f"Got {ids.min()} to {ids.max()}; pass scores as floats or as a sparse matrix."
+        )
+    falling = np.broadcast_to(-1.0 - np.arange(ids.shape[1]), ids.shape)
+    packed = pack_topk(ids.astype(index_dtype(n_labels)), falling, n_labels)
+    repeated = packed.nnz - _canonical(packed).nnz
+    if repeated:
+        raise ValueError(
+            f"`y_score` of integers must name a label once per row. Got {repeated} repetitions; "
+            "pass 0/1 predictions or scores as floats or as a sparse matrix."
+        )
+    return packed
+
+
+def _canonical(matrix: sp.csr_array) -> sp.csr_array:
+    """Return the matrix with sorted columns, each once; stored zeros stay."""
+    if matrix.has_canonical_format:
+        return matrix
+    matrix = matrix.copy()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if tuple(shape) != tuple(expected):
+        raise ValueError(
+            f"`{name}` must have the shape of `y_true`, {tuple(expected)}. Got {tuple(shape)}; use "
+            "the same rows and one column per label, or integer label ids padded with -1."
+        )
+
+
+def _check_finite(scores: NDArray[np.floating]) -> None:
+    bad = scores.size - np.count_nonzero(np.isfinite(scores))
+    if bad:
+        raise ValueError(
+            f"`y_score` must be finite. Got {bad} NaN or infinite scores, which have no rank; "
+            "check the training of the model, or leave labels without a score out."
+        )
+
+
+def _with_empty_rows(ranking: Ranking) -> Ranking:
+    empty = np.count_nonzero(ranking.positives == 0)
+    if ranking.truth.nnz == 0:
+        warnings.warn(
+            "No row of `y_true` has a label, so metrics of hits are 0. Check rows and split.",
+            UndefinedMetricWarning,
+            stacklevel=4,
+        )
+    elif empty:
+        logger.info("%d of %d rows have no label and count as misses", empty, len(ranking.labels))
+    return ranking
+
+
+def _without_empty_rows(ranking: Ranking) -> Ranking:
+    if ranking.truth.nnz == 0:
+        return _with_empty_rows(ranking)
+    full = ranking.positives > 0
+    logger.info("%d of %d rows have no label and were dropped", np.sum(~full), full.size)
+    return ranking.take(full)
