@@ -37,6 +37,7 @@ _ROOMS = (
     "estimators",
     "exceptions",
     "indices",
+    "inspection",
     "labels",
     "losses",
     "metrics",

@@ -189,8 +189,6 @@ class BaseXC(ClassifierMixin, BaseEstimator):
 
     # ---- fit
 
-    @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -223,6 +221,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             X, y, graph=graph, label_features=label_features, sample_weight=sample_weight
         )
 
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
     def _fit_checked(
         self,
         X: Any,
@@ -697,8 +697,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             tags.input_tags.two_d_array = False
             tags.input_tags.sparse = False
         elif self._accepts_texts:
+            # Not one_d_array too: scikit-learn would then take that for the only form of X.
             tags.input_tags.string = True
-            tags.input_tags.one_d_array = True
         return tags
 
     def save(self, path: str | Path) -> None:

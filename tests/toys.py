@@ -1,0 +1,135 @@
+"""A small estimator with everything the base class offers, and small data for contract tests."""
+
+import inspect
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from skxc.base import BaseXC, EmbeddingMixin
+from skxc.estimators import all_estimators
+from skxc.utils._sparse import normalize_rows, top_k
+
+
+class CentroidXC(EmbeddingMixin, BaseXC):
+    """A label is the normalised sum of its training rows and its features, smoothed by the graph."""
+
+    _accepts_texts = True
+    _parameter_constraints = {
+        name: BaseXC._parameter_constraints[name]
+        for name in ("top_k", "threshold", "graph", "label_features", "vectorizer")
+    }
+
+    def __init__(
+        self, *, top_k=100, threshold=0.5, graph=None, label_features=None, vectorizer=None
+    ):
+        self.top_k = top_k
+        self.threshold = threshold
+        self.graph = graph
+        self.label_features = label_features
+        self.vectorizer = vectorizer
+
+    def _vectors(self, X):
+        if not sp.issparse(X):
+            X = sp.csr_array(HashingVectorizer(n_features=64).transform(X))
+        return normalize_rows(X.astype(np.float64).toarray())
+
+    def _fit(self, data, held_out):
+        weighted = data.y.T.multiply(data.sample_weight).tocsr()
+        vectors = weighted @ self._vectors(data.X)
+        if data.label_features is not None:
+            vectors = vectors + self._vectors(data.label_features)
+        if data.graph is not None:
+            vectors = vectors + 0.5 * (data.graph.to_csr() @ vectors)
+        self.label_vectors_ = normalize_rows(vectors)
+
+    def _search(self, X, k):
+        # Not a matrix product: its rounding would depend on how many rows are asked at once.
+        scores = (self._vectors(X)[:, None, :] * self.label_vectors_[None]).sum(axis=2)
+        return top_k(scores.astype(np.float32), k)
+
+    def _embed(self, X):
+        return self._vectors(X).astype(np.float32)
+
+    def add_labels(self, label_features, *, label_names=None):
+        features, grown = self._check_new_labels(label_features, label_names)
+        vectors = np.concatenate([self.label_vectors_, self._vectors(features)])
+        self.__dict__.update(grown, label_vectors_=vectors)
+        return self
+
+
+class SampleGraphXC(CentroidXC):
+    """Records the training data; takes a graph with one row per sample."""
+
+    __metadata_request__fit = {"sample_graph": True}
+
+    def fit(self, X, y, *, graph=None, sample_graph=None, label_features=None, sample_weight=None):
+        return self._fit_checked(
+            X,
+            y,
+            graph=graph,
+            sample_graph=sample_graph,
+            label_features=label_features,
+            sample_weight=sample_weight,
+        )
+
+    def _fit(self, data, held_out):
+        super()._fit(data, held_out)
+        self.data_ = data
+
+
+ESTIMATORS = [estimator for _, estimator in all_estimators()] + [CentroidXC]
+
+
+def takes_labels(estimator):
+    """Whether the estimator has a label side."""
+    return "graph" in inspect.signature(estimator.fit).parameters
+
+
+WITH_LABEL_SIDE = [estimator for estimator in ESTIMATORS if takes_labels(estimator)]
+
+
+def make(estimator, **params):
+    """Return an estimator that fits in a moment."""
+    known = estimator().get_params()
+    quick = {"n_epochs": 2, "random_state": 0}
+    return estimator(**{name: value for name, value in quick.items() if name in known}, **params)
+
+
+def small_data(n=30, n_labels=12, n_features=16, seed=0):
+    """Return (X, y, graph): rows near the sum of random vectors of their 1-3 labels, and label pairs."""
+    rng = np.random.default_rng(seed)
+    labels = rng.normal(size=(n_labels, n_features))
+    y = np.zeros((n, n_labels), dtype=np.int64)
+    for row in range(n):
+        y[row, rng.choice(n_labels, size=min(n_labels, rng.integers(1, 4)), replace=False)] = 1
+    X = np.abs(y @ labels + 0.1 * rng.normal(size=(n, n_features))).astype(np.float32)
+    graph = sp.csr_array((rng.random((n_labels, n_labels)) < 0.3).astype(np.float32))
+    return sp.csr_array(X), sp.csr_array(y), graph
+
+
+WORDS = ["wine", "grape", "red", "white", "deep", "learning", "machine", "tree", "oak", "barrel"]
+
+
+def small_texts(n=30, n_labels=12, seed=0):
+    """Return (texts, y, label_texts): a text holds the words of its labels."""
+    rng = np.random.default_rng(seed)
+    label_texts = [" ".join(rng.choice(WORDS, size=2, replace=False)) for _ in range(n_labels)]
+    y = np.zeros((n, n_labels), dtype=np.int64)
+    for row in range(n):
+        y[row, rng.choice(n_labels, size=rng.integers(1, 3), replace=False)] = 1
+    texts = [" ".join(label_texts[label] for label in np.flatnonzero(row)) for row in y]
+    return [f"{text} {i}x" for i, text in enumerate(texts)], sp.csr_array(y), label_texts
+
+
+def dense(answer):
+    """Return a sparse or dense answer as an array."""
+    return answer.toarray() if sp.issparse(answer) else np.asarray(answer)
+
+
+def assert_same_model(first, second, X):
+    """Fail unless two fitted estimators give the same answers, bit for bit."""
+    for method in ("decision_function", "predict_proba"):
+        np.testing.assert_array_equal(
+            dense(getattr(first, method)(X)), dense(getattr(second, method)(X))
+        )

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skxc.utils._canonical import canonical_rows
+
+
+def content(parts, rows):
+    """Return the rows of all parts as tuples."""
+    cells = [part.toarray() if sp.issparse(part) else part[:, None] for part in parts]
+    return [tuple(tuple(cell[row]) for cell in cells) for row in rows]
+
+
+def naive(parts, weight):
+    """Return {row content: sum of weights} by a loop."""
+    total = {}
+    for row, key in enumerate(content(parts, range(len(weight)))):
+        if weight[row] > 0:
+            total[key] = total.get(key, 0) + weight[row]
+    return total
+
+
+def random_parts(seed, n=40):
+    rng = np.random.default_rng(seed)
+    X = sp.csr_array(rng.integers(0, 2, size=(n, 3)).astype(np.float32))
+    y = sp.csr_array(rng.integers(0, 2, size=(n, 2)).astype(np.float32))
+    texts = np.array([str(value) for value in rng.integers(0, 3, size=n)], dtype=object)
+    return [X, y, texts]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_equal_rows_are_merged(count):
+    parts = random_parts(0)[:count]
+    weight = np.random.default_rng(1).integers(0, 3, size=40).astype(float)
+    rows, merged = canonical_rows(parts, weight)
+    assert dict(zip(content(parts, rows), merged, strict=True)) == naive(parts, weight)
+    assert len(rows) == len(naive(parts, weight))
+
+
+def test_the_order_of_rows_is_forgotten():
+    parts, weight = random_parts(2), np.random.default_rng(3).random(40)
+    shuffled = np.random.default_rng(4).permutation(40)
+    rows, merged = canonical_rows(parts, weight)
+    again, merged_again = canonical_rows([part[shuffled] for part in parts], weight[shuffled])
+    assert content(parts, rows) == content(parts, shuffled[again])
+    np.testing.assert_array_equal(merged, merged_again)
+
+
+def test_the_order_is_not_that_of_the_content():
+    X = sp.csr_array(np.arange(1, 201, dtype=np.float32)[:, None])
+    rows, _ = canonical_rows([X], np.ones(200))
+    assert abs(np.corrcoef(rows, np.arange(200))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([[1, 0], [0, 0]], [[0, 1], [0, 0]]),  # another column
+        ([[1, 0], [0, 0]], [[2, 0], [0, 0]]),  # another value
+        ([[1, 2], [0, 0]], [[2, 1], [0, 0]]),  # values exchanged
+        ([[1, 0], [1, 0]], [[2, 0], [0, 0]]),  # the same sum
+    ],
+)
+def test_small_differences_count(first, second):
+    X = sp.csr_array(np.array([np.ravel(first), np.ravel(second)], dtype=np.float32))
+    assert len(canonical_rows([X], np.ones(2))[0]) == 2
+
+
+def test_parts_do_not_mix():
+    a = sp.csr_array(np.array([[1, 0], [0, 1]], dtype=np.float32))
+    assert len(canonical_rows([a, a[[1, 0]]], np.ones(2))[0]) == 2
+
+
+def test_empty_rows_are_rows():
+    rows, weight = canonical_rows([sp.csr_array((3, 2), dtype=np.float32)], np.array([1.0, 2, 3]))
+    assert len(rows) == 1
+    assert weight.tolist() == [6]
