@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skxc.datasets._dataset import Anchors, XCDataset
+from skxc.datasets._debian import load_debian_related
 from skxc.datasets._io import load_xc_repository, save_xc_repository
 from skxc.datasets._names import labels_from_names, names_from_labels
 from skxc.datasets._sparse_text import (
@@ -18,6 +19,7 @@ __all__ = [
     "Anchors",
     "XCDataset",
     "labels_from_names",
+    "load_debian_related",
     "load_xc_repository",
     "names_from_labels",
     "read_bow_text",
