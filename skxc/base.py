@@ -460,7 +460,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         if self.target_layout_ == "sparse":
             return scores
         low = _row_minimum(scores)
-        return _fill(scores, np.where(np.isfinite(low), low - 1 - np.abs(low), 0))
+        low[np.isinf(low)] = 0
+        return _fill(scores, low - 1 - np.abs(low))
 
     def _log_odds(self, X: Any) -> NDArray[np.float64]:
         """Return the log-odds of the second of two classes, shape (n,)."""

@@ -12,7 +12,7 @@ from skxc.utils._sparse import normalize_rows, top_k
 
 
 class CentroidXC(EmbeddingMixin, BaseXC):
-    """A label is the normalised sum of its training rows and its features, smoothed by the graph."""
+    """A label is the sum of its training rows and its features, smoothed by the graph."""
 
     _accepts_texts = True
     _parameter_constraints = {
@@ -97,7 +97,7 @@ def make(estimator, **params):
 
 
 def small_data(n=30, n_labels=12, n_features=16, seed=0):
-    """Return (X, y, graph): rows near the sum of random vectors of their 1-3 labels, and label pairs."""
+    """Return (X, y, graph): rows near the sum of the vectors of their 1-3 labels."""
     rng = np.random.default_rng(seed)
     labels = rng.normal(size=(n_labels, n_features))
     y = np.zeros((n, n_labels), dtype=np.int64)

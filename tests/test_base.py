@@ -1,0 +1,503 @@
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from skxc import AnchorGraph, LabelGraph, LabelTexts, base
+from skxc.base import BaseXC, TrainingSet
+from skxc.exceptions import DenseOutputError, FormatVersionError
+from tests.toys import CentroidXC, SampleGraphXC, small_data, small_texts
+
+
+class Scores(BaseXC):
+    """Answers with given scores, whatever X is; absent entries are not retrieved."""
+
+    def __init__(self, *, top_k=100, threshold=0.5, table=None):
+        self.top_k = top_k
+        self.threshold = threshold
+        self.table = table
+
+    _parameter_constraints = {
+        name: BaseXC._parameter_constraints[name] for name in ("top_k", "threshold")
+    }
+
+    def _fit(self, data, held_out):
+        self.n_fits_ = getattr(self, "n_fits_", 0) + 1
+        self.seen_ = data
+
+    def _search(self, X, k):
+        from skxc.utils._sparse import rank_rows
+
+        return rank_rows(self.table[: X.shape[0]], k)
+
+
+@pytest.fixture
+def table():
+    """Two rows of scores over four labels: with a stored zero, negative scores, a tie, absences."""
+    values = np.array([0.0, -1.0, -1.0, 0.5], dtype=np.float32)
+    return sp.csr_array((values, [1, 0, 3, 2], [0, 3, 4]), shape=(2, 4))
+
+
+def fitted_scores(table, layout="sparse", **params):
+    y = np.eye(2, 4, dtype=np.int64)
+    y = sp.csr_array(y) if layout == "sparse" else y
+    return Scores(table=table, **params).fit(np.eye(2), y)
+
+
+# ---- outputs
+
+
+def test_only_stored_scores_are_ranked(table):
+    indices, scores = fitted_scores(table).predict_topk(np.eye(2), k=3)
+    assert indices.tolist() == [[1, 0, 3], [2, -1, -1]]
+    assert scores.tolist() == [[0, -1, -1], [0.5, -np.inf, -np.inf]]
+    assert (indices.dtype, scores.dtype) == (np.int32, np.float32)
+
+
+def test_stored_zeros_stay_stored(table):
+    scores = fitted_scores(table).decision_function(np.eye(2))
+    assert scores.nnz == 4
+    np.testing.assert_array_equal(scores.indices, [0, 1, 3, 2])
+
+
+def test_more_than_all_labels(table):
+    indices, scores = fitted_scores(table).predict_topk(np.eye(2), k=6)
+    assert indices.shape == scores.shape == (2, 6)
+    assert indices[0].tolist() == [1, 0, 3, -1, -1, -1]
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "3"])
+def test_k_is_checked(table, k):
+    with pytest.raises(ValueError, match="`k` must be an integer of at least 1"):
+        fitted_scores(table).predict_topk(np.eye(2), k=k)
+
+
+def test_dense_answers_fill_what_was_not_retrieved(table):
+    model = fitted_scores(table, "dense", top_k=1)
+    scores = model.decision_function(np.eye(2))
+    np.testing.assert_array_equal(scores[0, [1, 0, 3]], [0, -1, -1])
+    assert np.isfinite(scores).all()
+    assert scores[0, 2] < -1
+    assert (scores[1, [0, 1, 3]] < 0.5).all()
+    probabilities = model.predict_proba(np.eye(2))
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    for row in range(2):
+        order = np.argsort(scores[row], kind="stable")
+        np.testing.assert_array_equal(order, np.argsort(probabilities[row], kind="stable"))
+    assert probabilities[0, 2] <= base.MISSING_PROBABILITY
+
+
+def test_a_dense_row_without_any_score():
+    model = fitted_scores(sp.csr_array((2, 4), dtype=np.float32), "dense")
+    assert (model.decision_function(np.eye(2)) == -1).all()
+    assert (model.predict_proba(np.eye(2)) == base.MISSING_PROBABILITY).all()
+    assert (model.predict(np.eye(2)) == 0).all()
+
+
+def test_threshold_cuts_probabilities(table):
+    probabilities = fitted_scores(table).predict_proba(np.eye(2))
+    for threshold in (0.0, float(np.median(probabilities.data)), 1.0):
+        predicted = fitted_scores(table, threshold=threshold).predict(np.eye(2))
+        assert predicted.nnz == (probabilities.data >= threshold).sum()
+        assert predicted.dtype == np.int64
+
+
+def test_too_large_dense_answers_are_refused(table, monkeypatch):
+    monkeypatch.setattr(base, "MAX_DENSE_CELLS", 7)
+    model = fitted_scores(table, "dense")
+    for method in (model.decision_function, model.predict_proba, model.predict):
+        with pytest.raises(
+            DenseOutputError, match=r"7 cells.*2 rows x 4 labels make 8: fit with a "
+        ):
+            method(np.eye(2))
+    assert model.decision_function(np.eye(1, 2)).shape == (1, 4)
+    assert model.predict_topk(np.eye(2), 2)[0].shape == (2, 2)
+    assert fitted_scores(table).decision_function(np.eye(2)).shape == (2, 4)
+
+
+def test_names_in_the_order_of_the_scores(table):
+    model = fitted_scores(table)
+    assert model.predict_labels(np.eye(2)) == [[1, 0, 3], [2]]
+    model.label_names_ = ["a", "b", "c", "d"]
+    assert model.predict_labels(np.eye(2), k=2) == [["b", "a"], ["c"]]
+
+
+def test_score_is_the_share_of_right_first_labels(table):
+    model = fitted_scores(table)
+    y = np.array([[1, 0, 0, 0], [0, 0, 1, 0]])
+    assert model.score(np.eye(2), y) == 0.5
+    assert model.score(np.eye(2), sp.csr_array(y), sample_weight=[3, 1]) == 0.25
+    with pytest.raises(ValueError, match="`y` has 3 labels but the model was fitted with 4"):
+        model.score(np.eye(2), y[:, :3])
+    with pytest.raises(ValueError, match="`y` has 1 rows but `X` has 2"):
+        model.score(np.eye(2), y[:1])
+
+
+# ---- what _fit receives
+
+
+def recorded(*args, **kwargs):
+    return SampleGraphXC().fit(*args, **kwargs).data_
+
+
+def test_training_set():
+    X, y, graph = small_data()
+    data = recorded(X.toarray(), y, graph=graph, label_features=X[:12])
+    assert isinstance(data, TrainingSet)
+    assert (data.n_samples, data.n_labels) == (30, 12)
+    assert isinstance(data.X, sp.csr_array)
+    assert data.X.dtype == data.y.dtype == np.float32
+    assert data.y.has_sorted_indices
+    assert isinstance(data.graph, LabelGraph)
+    assert data.label_features.shape == (12, 16)
+    assert data.source[1] is y
+    # Canonical rows are the given rows in another order.
+    first = np.lexsort(data.X.toarray().T)
+    second = np.lexsort(X.toarray().T)
+    np.testing.assert_array_equal(data.X.toarray()[first], X.toarray()[second])
+    np.testing.assert_array_equal(data.y.toarray()[first], y.toarray()[second])
+
+
+def test_take():
+    X, y, graph = small_data()
+    data = recorded(X, y, graph=graph, sample_graph=X)
+    part = data.take(np.array([4, 2]))
+    for name in ("X", "y", "sample_graph"):
+        expected = getattr(data, name).toarray()[[4, 2]]
+        np.testing.assert_array_equal(getattr(part, name).toarray(), expected)
+    np.testing.assert_array_equal(part.sample_weight, data.sample_weight[[4, 2]])
+    assert part.graph is data.graph
+
+
+def test_equal_rows_need_an_equal_sample_graph():
+    X, y = np.ones((3, 2)), np.ones((3, 1), dtype=int)
+    sample_graph = sp.csr_array(np.array([[1, 0], [1, 0], [0, 1]]))
+    assert recorded(X, y).sample_weight.tolist() == [3]
+    data = recorded(X, y, sample_graph=sample_graph)
+    assert sorted(data.sample_weight) == [1, 2]
+    assert data.sample_weight[data.sample_graph.toarray()[:, 0] == 1].tolist() == [2]
+
+
+def test_a_vectoriser_sees_every_different_row_once():
+    texts = ["red wine", "red wine", "oak", "nothing"]
+    model = CentroidXC(vectorizer=TfidfVectorizer())
+    model.fit(texts, np.eye(4)[[0, 0, 1, 2]], sample_weight=[1, 1, 1, 0])
+    assert sorted(model.vectorizer_.vocabulary_) == ["oak", "red", "wine"]
+    idf = dict(zip(model.vectorizer_.get_feature_names_out(), model.vectorizer_.idf_, strict=True))
+    assert idf["red"] == idf["oak"]
+    assert not hasattr(model.vectorizer, "vocabulary_")
+
+
+def test_texts_without_vectoriser_reach_the_estimator():
+    texts, y, label_texts = small_texts()
+    data = recorded(texts, y, label_features=label_texts)
+    assert sorted(data.X) == sorted(texts)
+    assert data.label_features.tolist() == label_texts
+
+
+def test_no_features_are_invented_for_texts():
+    X, y, _ = small_data()
+    texts, y_texts, _ = small_texts()
+    model = CentroidXC().fit(X, y)
+    assert model.n_features_in_ == 16
+    model.fit(texts, y_texts)
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_counts_are_weighted():
+    y = sp.csr_array([[1, 0, 1], [1, 0, 0]])
+    model = CentroidXC().fit(np.eye(2), y, sample_weight=[2, 3])
+    assert model.label_frequency_.tolist() == [5, 0, 2]
+    assert model.label_frequency_.dtype == np.int64
+    assert (model.n_samples_fit_, type(model.n_samples_fit_)) == (5, int)
+    model.fit(np.eye(2), y, sample_weight=[0.5, 1])
+    assert model.label_frequency_.tolist() == [1.5, 0, 0.5]
+    assert model.n_samples_fit_ == 1.5
+
+
+def test_label_names():
+    X, y, _ = small_data(n_labels=3)
+    names = ["a", "b", "c"]
+    assert CentroidXC().fit(X, y).label_names_ is None
+    assert CentroidXC().fit(X, pd.DataFrame(y.toarray(), columns=names)).label_names_ == names
+    texts = LabelTexts(X[:3], names=names)
+    assert CentroidXC(label_features=texts).fit(X, y).label_names_ == names
+
+
+def test_a_class_of_weight_zero_is_no_class():
+    model = CentroidXC().fit(np.eye(3), ["a", "b", "c"], sample_weight=[1, 0, 1])
+    assert model.classes_.tolist() == ["a", "c"]
+
+
+# ---- calibration
+
+
+@pytest.mark.parametrize(
+    ("n", "held"), [(1, 0), (9, 0), (10, 2), (1999, 400), (2000, 100), (10**5, 1000)]
+)
+def test_number_of_held_out_rows(n, held):
+    assert base._n_held_out(n) == held
+
+
+def test_small_data_give_held_out_rows_back(monkeypatch):
+    calls = []
+
+    class Recorder(CentroidXC):
+        def _fit(self, data, held_out):
+            calls.append((self, data, held_out))
+            super()._fit(data, held_out)
+
+    X, y, _ = small_data()
+    model = Recorder().fit(X, y)
+    (probe, rest, held_out), (final, everything, nothing) = calls
+    assert (rest.n_samples, held_out.n_samples, everything.n_samples) == (24, 6, 30)
+    assert probe is not model
+    assert final is model
+    assert nothing is None
+    assert model.label_vectors_ is not probe.label_vectors_
+
+    calls.clear()
+    monkeypatch.setattr(base, "SMALL_SAMPLE", 30)
+    model.fit(X, y)
+    ((fitted, rest, held_out),) = calls
+    assert fitted is model
+    assert (rest.n_samples, held_out.n_samples) == (28, 2)
+    assert not {*held_out.X.data} & {*rest.X.data}
+
+    calls.clear()
+    model.fit(X[:9], y[:9])
+    ((fitted, everything, nothing),) = calls
+    assert everything.n_samples == 9
+    assert nothing is None
+
+
+def test_probabilities_are_calibrated():
+    X, y, _ = small_data(n=3000, n_labels=20, seed=1)
+    model = CentroidXC(top_k=5).fit(X[:2500], y[:2500])
+    probabilities = model.predict_proba(X[2500:])
+    hits = np.asarray(y[2500:].toarray())[base.row_ids(probabilities), probabilities.indices]
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 1)):
+        inside = (probabilities.data >= low) & (probabilities.data < high)
+        if inside.sum() > 100:
+            assert abs(probabilities.data[inside].mean() - hits[inside].mean()) < 0.1
+    assert abs(probabilities.data.mean() - hits.mean()) < 0.03
+
+
+def test_binary_decisions_are_log_odds():
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    X[y == 1] += 2
+    model = CentroidXC().fit(X, y)
+    probability = model.predict_proba(X)[:, 1]
+    np.testing.assert_allclose(model.decision_function(X), np.log(probability / (1 - probability)))
+    np.testing.assert_array_equal(model.predict(X), model.decision_function(X) > 0)
+
+
+# ---- errors
+
+
+def test_texts_need_a_vectoriser():
+    from skxc import KNeighborsXC
+
+    for X in (["a", "b"], np.array(["a", "b"]), pd.Series(["a", "b"])):
+        with pytest.raises(ValueError, match=r"`X` holds texts.*vectorizer=TfidfVectorizer\(\)"):
+            KNeighborsXC().fit(X, np.eye(2))
+
+
+def test_a_vectoriser_needs_texts():
+    model = CentroidXC(vectorizer=TfidfVectorizer())
+    with pytest.raises(ValueError, match=r"sequence of texts because `vectorizer` is set.*ndarray"):
+        model.fit(np.eye(2), np.eye(2))
+    with pytest.raises(ValueError, match="one string was given"):
+        model.fit("red wine", np.eye(2))
+    model.fit(["red", "oak"], np.eye(2))
+    with pytest.raises(ValueError, match="`X` must be a sequence of texts, as in fit"):
+        model.predict(np.eye(2))
+    with pytest.raises(ValueError, match="one string was given"):
+        model.predict("red")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"y": np.eye(3)}, ValueError, "`y` has 3 rows but `X` has 2. Pass one row of labels"),
+        ({"sample_weight": [1, 2, 3]}, ValueError, r"sample_weight.*\(3,\).*\(2,\)"),
+        ({"sample_weight": [0, 0]}, ValueError, "(?i)weight.*zero"),
+        ({"sample_weight": [1, -1]}, ValueError, "(?i)negative"),
+        ({"sample_weight": [1, np.nan]}, ValueError, "NaN"),
+        ({"sample_graph": sp.csr_array((3, 3))}, ValueError, "`sample_graph` has 3 rows but `X` h"),
+        ({"sample_graph": np.eye(2)}, TypeError, "Stack the anchor sets side by side"),
+        ({"sample_graph": [sp.csr_array((2, 2))]}, TypeError, "Stack the anchor sets side by side"),
+        (
+            {"sample_graph": {"a": sp.csr_array((2, 2))}},
+            TypeError,
+            "Stack the anchor sets side by ",
+        ),
+        ({"sample_graph": -sp.eye_array(2)}, ValueError, "non-negative"),
+        ({"graph": np.eye(3)}, ValueError, r"\(2, 2\).*\(3, 3\)"),
+        ({"graph": "cooccurrence"}, ValueError, r"one of \[\], but 'cooccurrence' was given"),
+        ({"graph": AnchorGraph(np.eye(2), texts=["a", "b"])}, ValueError, "Use LabelGraph"),
+        ({"label_features": np.eye(3)}, ValueError, "one row per label of `y`, 2, but has 3 rows"),
+        ({"label_features": np.ones((2, 5))}, ValueError, "5 columns but `X` has 2"),
+        ({"label_features": ["a", "b"]}, ValueError, "must be a matrix because `X` is one"),
+        ({"X": ["a", "b"], "label_features": np.eye(2)}, ValueError, "must be texts because `X`"),
+    ],
+)
+def test_fit_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        SampleGraphXC().fit(**{"X": np.eye(2), "y": np.eye(2), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"top_k": 0}, "top_k"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"vectorizer": 3}, "vectorizer"),
+        ({"graph": 3}, "graph"),
+    ],
+)
+def test_parameters_are_checked_in_fit(params, message):
+    for estimator in (CentroidXC, SampleGraphXC):
+        with pytest.raises(ValueError, match=f"The '{message}' parameter of {estimator.__name__}"):
+            estimator(**params).fit(np.eye(2), np.eye(2))
+
+
+def test_a_named_graph_reaches_the_estimator():
+    class Named(SampleGraphXC):
+        _named_graphs = ("cooccurrence",)
+
+        def _fit(self, data, held_out):
+            self.graph_ = data.graph
+
+        def _search(self, X, k):
+            return np.zeros((X.shape[0], 1), dtype=np.int32), np.ones((X.shape[0], 1))
+
+    assert Named(graph="cooccurrence").fit(np.eye(2), np.eye(2)).graph_ == "cooccurrence"
+
+
+def test_predictions_before_fit_are_refused():
+    for method in ("decision_function", "predict_proba", "predict", "predict_topk", "transform"):
+        with pytest.raises(NotFittedError):
+            getattr(CentroidXC(), method)(np.eye(2))
+    with pytest.raises(NotFittedError):
+        CentroidXC().score(np.eye(2), np.eye(2))
+    with pytest.raises(NotFittedError):
+        CentroidXC().add_labels(np.eye(2))
+
+
+# ---- new labels
+
+
+def test_added_labels_are_retrieved():
+    X, y, _ = small_data()
+    model = CentroidXC(top_k=20).fit(X, y)
+    old_scores = model.predict_topk(X, 20)
+    old = dict(zip(*[part[0].tolist() for part in old_scores], strict=True))
+    assert model.add_labels(X[[3]]) is model
+    assert model.n_labels_ == 13
+    assert model.classes_.tolist() == list(range(13))
+    assert model.label_frequency_[-1] == 0
+    assert model.label_names_ is None
+    assert model.predict_topk(X[[3]], 1)[0].tolist() == [[12]]
+    indices, scores = model.predict_topk(X, 20)
+    for label, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True):
+        assert label == 12 or old[label] == score
+    assert model.decision_function(X).shape == (30, 13)
+    assert clone(model).fit(X, y).n_labels_ == 12
+
+
+def test_added_labels_have_names_if_the_others_do():
+    X, y, _ = small_data(n_labels=3)
+    names = ["a", "b", "c"]
+    named = CentroidXC(label_features=LabelTexts(X[:3], names=names)).fit(X, y)
+    named.add_labels(X[[3]], label_names=["d"])
+    named.add_labels(LabelTexts(X[[4]], names=["e"]))
+    assert named.label_names_ == ["a", "b", "c", "d", "e"]
+    with pytest.raises(ValueError, match="`label_names` must be given because the labels of the"):
+        named.add_labels(X[[5]])
+    with pytest.raises(
+        ValueError, match="`label_names` must be None because the labels of the mod"
+    ):
+        CentroidXC().fit(X, y).add_labels(X[[5]], label_names=["f"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None,), "must describe the new labels"),
+        ((np.ones((1, 3)),), "3 columns but `X` has 16"),
+        ((["text"],), "must be a matrix"),
+        ((np.ones((1, 16)), ["a", "b"]), "2 elements but `label_features` has 1 rows"),
+    ],
+)
+def test_a_failed_addition_changes_nothing(arguments, message):
+    X, y, _ = small_data()
+    model = CentroidXC().fit(X, y)
+    before = {name: copy.copy(value) for name, value in model.__dict__.items()}
+    del before["calibrator_"], model.__dict__["calibrator_"]
+    with pytest.raises(ValueError, match=message):
+        model.add_labels(*arguments[:1], label_names=arguments[1] if arguments[1:] else None)
+    np.testing.assert_equal(model.__dict__, before)
+
+
+def test_classes_cannot_be_added():
+    model = CentroidXC().fit(np.eye(2), ["a", "b"])
+    with pytest.raises(ValueError, match="fitted on a 1-D `y`"):
+        model.add_labels(np.eye(2))
+
+
+def test_text_labels_are_added_through_the_vectoriser():
+    texts, y, label_texts = small_texts()
+    model = CentroidXC(vectorizer=TfidfVectorizer(), label_features=label_texts).fit(texts, y)
+    model.add_labels(["oak barrel"])
+    assert model.predict_labels(["oak barrel"], k=1) == [[12]]
+
+
+# ---- parameters and state
+
+
+class WithEncoder(CentroidXC):
+    def __init__(self, *, encoder="named"):
+        self.encoder = encoder
+        super().__init__()
+
+    _parameter_constraints = {"encoder": "no_validation"}
+
+    def _make_part(self, part, name):
+        assert (part, name) == ("encoder", "named")
+        return DummyClassifier()
+
+
+def test_a_named_part_becomes_an_object():
+    model = WithEncoder().set_params(encoder__strategy="uniform")
+    assert model.encoder.strategy == "uniform"
+    other = WithEncoder(encoder=DummyClassifier())
+    model = other.set_params(encoder="named", encoder__strategy="stratified")
+    assert model.encoder.strategy == "stratified"
+    kept = DummyClassifier()
+    assert WithEncoder(encoder=kept).set_params(encoder__strategy="uniform").encoder is kept
+    assert WithEncoder().set_params(encoder="named").encoder == "named"
+
+
+def test_a_string_without_parameters_says_so():
+    with pytest.raises(ValueError, match="`graph` is 'x', which has no parameters of its own"):
+        CentroidXC(graph="x").set_params(graph__y=1)
+    with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
+        CentroidXC().set_params(nothing=1)
+
+
+def test_pickles_of_a_newer_version_are_refused(monkeypatch):
+    model = CentroidXC()
+    assert "_skxc_state_version" not in pickle.loads(pickle.dumps(model)).__dict__
+    monkeypatch.setattr(base, "STATE_VERSION", 99)
+    state = pickle.dumps(model)
+    monkeypatch.undo()
+    with pytest.raises(FormatVersionError, match=r"version 99.*up to 1\. Update skxc"):
+        pickle.loads(state)
