@@ -1,0 +1,47 @@
+"""Negatives from the batch itself."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skxc.negatives._pairs import Ids, row_entries
+from skxc.negatives.base import Negatives, most_frequent, union
+
+
+class InBatch(Negatives):
+    """The pool is the union of the sampled positives of the batch.
+
+    Parameters
+    ----------
+    clustered : bool, default=False
+        Ask for batches of similar queries, whose positives are hard negatives for each other
+        (NGAME).
+    pool_size : int or None, default=None
+        Largest pool. When set, the most frequent labels stay if there are more, and unsampled
+        positives of the batch fill free places (UniDEC, steps 1 and 3). None: no limit and no
+        filling.
+
+    References
+    ----------
+    Dahiya et al., "NGAME: Negative Mining-aware Mini-batching for Extreme Classification", WSDM
+    2023.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "clustered": ["boolean"],
+        "pool_size": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(self, *, clustered: bool = False, pool_size: int | None = None) -> None:
+        self.clustered = clustered
+        self.pool_size = pool_size
+
+    def pool(self, rows: Ids, positives: Ids, rng: np.random.Generator) -> Ids:
+        """Return the distinct sampled positives, within the capacity (see `Negatives.pool`)."""
+        if self.pool_size is None:
+            return union([positives])
+        return most_frequent([positives, row_entries(self._y, rows)[1]], self.pool_size)
