@@ -10,11 +10,13 @@ from skxc.metrics._ranking import (
     precision_at_k,
     recall_at_k,
 )
+from skxc.metrics._scorers import get_scorer, topk_scorer
 
 __all__ = [
     "coverage_at_k",
     "ece_at_k",
     "evaluate",
+    "get_scorer",
     "inverse_propensity",
     "macro_f1_at_k",
     "ndcg_at_k",
@@ -22,4 +24,5 @@ __all__ = [
     "psndcg_at_k",
     "psprecision_at_k",
     "recall_at_k",
+    "topk_scorer",
 ]

@@ -1,0 +1,249 @@
+"""Cross-validation for CSR targets.
+
+scikit-learn's `cross_validate` refuses sparse `y`, and its tools cut any fit argument that has as
+many rows as there are samples. Here arguments are cut by name: `sample_graph` and `sample_weight`
+follow the folds, everything else, such as a graph over the labels, stays whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples
+
+from skxc.metrics import get_scorer, topk_scorer
+
+Scorer = Callable[[Any, Any, Any], Any]
+Scoring = Scorer | Mapping[str, Scorer] | Sequence[str] | str
+
+ROW_ALIGNED = frozenset({"sample_graph", "sample_weight"})
+
+
+def cross_validate(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    groups: ArrayLike | None = None,
+    scoring: Scoring | None = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Fit on the training part of every fold and score the rest.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Cloned for every fold.
+    X : sparse matrix, array-like or sequence of texts, n rows
+    y : sparse or dense indicator of shape (n, L), or array-like of shape (n,)
+    groups : array-like of shape (n,), optional
+        For group-wise splitters.
+    scoring : callable, dict, str or sequence of str, optional
+        ``scorer(estimator, X, y)`` that returns a float or a dict of floats; a dict of scorers that
+        return floats; or names like "precision@5". By default :func:`skxc.metrics.topk_scorer`.
+    cv : int, splitter or iterable of (train, test) row arrays, optional
+        An int means K folds of consecutive rows, without shuffling; by default 5. Rows often come
+        sorted: pass ``KFold(5, shuffle=True, random_state=0)`` unless yours do not.
+    n_jobs : int, optional
+        Folds fitted at once, through joblib; None means 1.
+    params : dict, optional
+        Arguments of `fit`. Those named `sample_graph` or `sample_weight`, also after a step name
+        and `__`, have one row per sample and are cut with the folds; all others are passed whole.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (n_splits,)
+        "test_precision@1" and so on ("test_score" for a scorer that returns a float), "fit_time"
+        and "score_time" in seconds of wall clock.
+
+    Raises
+    ------
+    ValueError
+        Arguments with different numbers of rows, or an unknown scorer. Errors of `fit` and of the
+        scorer are raised, not turned into NaN.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from skxc.model_selection import cross_validate
+    >>> X, y = make_multilabel_classification(60, n_classes=8, random_state=0)
+    >>> scores = cross_validate(RidgeClassifier(), X, y, scoring=["precision@1", "ndcg@3"], cv=3)
+    >>> sorted(scores)
+    ['fit_time', 'score_time', 'test_ndcg@3', 'test_precision@1']
+    """
+    scorer = _check_scoring(scoring)
+    X, y, params, splits = _check_inputs(estimator, X, y, groups, cv, params)
+    rows = Parallel(n_jobs=n_jobs)(
+        delayed(_fit_and_score)(estimator, X, y, train, test, params, scorer)
+        for train, test in splits
+    )
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def cross_val_predict(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    groups: ArrayLike | None = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    method: str = "decision_function",
+    params: Mapping[str, Any] | None = None,
+) -> sp.csr_array | NDArray[Any]:
+    """Return for every row the prediction of a model that was not fitted on it.
+
+    Parameters
+    ----------
+    estimator, X, y, groups, n_jobs, params
+        As in :func:`cross_validate`.
+    cv : int, splitter or iterable of (train, test) row arrays, optional
+        As in :func:`cross_validate`; every row must be in exactly one test part.
+    method : str, default="decision_function"
+        Method that predicts and returns a sparse matrix or an array, such as "predict_proba".
+
+    Returns
+    -------
+    csr_array or ndarray of shape (n, ...)
+        Sparse if the method returns sparse matrices; rows in the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        A row is in no test part, or in several; or an error of :func:`cross_validate`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from skxc.model_selection import cross_val_predict
+    >>> X, y = make_multilabel_classification(60, n_classes=8, random_state=0)
+    >>> cross_val_predict(RidgeClassifier(), X, y, cv=3).shape
+    (60, 8)
+    """
+    X, y, params, splits = _check_inputs(estimator, X, y, groups, cv, params)
+    tested = np.concatenate([test for _, test in splits])
+    if not np.array_equal(np.sort(tested), np.arange(y.shape[0])):
+        raise ValueError(
+            f"`cv` must test every row exactly once. Got {tested.size} test rows, "
+            f"{np.unique(tested).size} different ones, for {y.shape[0]} rows; use KFold, or "
+            "cross_validate for repeated splits."
+        )
+    parts = Parallel(n_jobs=n_jobs)(
+        delayed(_fit_and_predict)(estimator, X, y, train, test, params, method)
+        for train, test in splits
+    )
+    order = np.argsort(tested)
+    if sp.issparse(parts[0]):
+        return sp.csr_array(sp.vstack(parts, format="csr"))[order]
+    return np.concatenate(parts)[order]
+
+
+def _fit_and_score(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    params: Mapping[str, Any],
+    scorer: Scorer,
+) -> dict[str, float]:
+    start = time.perf_counter()
+    model = _fit(estimator, X, y, train, params)
+    fitted = time.perf_counter()
+    scores = scorer(model, _safe_indexing(X, test), _safe_indexing(y, test))
+    times = {"fit_time": fitted - start, "score_time": time.perf_counter() - fitted}
+    scores = scores if isinstance(scores, Mapping) else {"score": scores}
+    return times | {f"test_{name}": float(score) for name, score in scores.items()}
+
+
+def _fit_and_predict(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    params: Mapping[str, Any],
+    method: str,
+) -> Any:
+    model = _fit(estimator, X, y, train, params)
+    return getattr(model, method)(_safe_indexing(X, test))
+
+
+def _fit(
+    estimator: Any, X: Any, y: Any, train: NDArray[np.int64], params: Mapping[str, Any]
+) -> Any:
+    fold = {
+        name: _safe_indexing(value, train) if _is_row_aligned(name, value) else value
+        for name, value in params.items()
+    }
+    return clone(estimator).fit(_safe_indexing(X, train), _safe_indexing(y, train), **fold)
+
+
+def _is_row_aligned(name: str, value: Any) -> bool:
+    return value is not None and name.rsplit("__", 1)[-1] in ROW_ALIGNED
+
+
+def _check_inputs(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    groups: Any,
+    cv: Any,
+    params: Mapping[str, Any] | None,
+) -> tuple[Any, Any, dict[str, Any], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+    """Return X, y and params in a form that can be cut, and the rows of every fold."""
+    X, y, groups = indexable(X, y, groups)
+    y = np.asarray(y) if isinstance(y, list) else y
+    params = {
+        name: _check_rows(name, value, y.shape[0]) if _is_row_aligned(name, value) else value
+        for name, value in (params or {}).items()
+    }
+    # An indicator of one or two labels is no reason for stratified folds, which refuse CSR.
+    stratified = getattr(y, "ndim", 2) == 1 and is_classifier(estimator)
+    splits = list(check_cv(cv, y, classifier=stratified).split(X, y, groups))
+    return X, y, params, splits
+
+
+def _check_rows(name: str, value: Any, n: int) -> Any:
+    """Return a per-sample argument in a form that can be cut."""
+    if _num_samples(value) != n:
+        raise ValueError(
+            f"`{name}` must have one row per sample. Got {_num_samples(value)} rows for {n} "
+            "samples; several matrices go side by side into one."
+        )
+    return indexable(value)[0]
+
+
+def _check_scoring(scoring: Scoring | None) -> Scorer:
+    """Return one scorer: of several metrics if it stands for several."""
+    if scoring is None:
+        return topk_scorer()
+    if callable(scoring):
+        return scoring
+    if isinstance(scoring, Mapping):
+        return _Several(dict(scoring))
+    names = [scoring] if isinstance(scoring, str) else list(scoring)
+    return topk_scorer(ks=(), metrics=[get_scorer(name).metrics[0] for name in names])
+
+
+class _Several:
+    """A dict of scorers as one; a class because a function inside a function cannot be pickled."""
+
+    def __init__(self, scorers: dict[str, Scorer]) -> None:
+        self.scorers = scorers
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        return {name: scorer(estimator, X, y) for name, scorer in self.scorers.items()}
