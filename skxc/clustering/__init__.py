@@ -1,0 +1,7 @@
+"""Clusters of equal size. numpy and scipy only."""
+
+from __future__ import annotations
+
+from skxc.clustering._balanced_kmeans import balanced_kmeans
+
+__all__ = ["balanced_kmeans"]
