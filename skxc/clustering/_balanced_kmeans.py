@@ -41,9 +41,9 @@ def balanced_kmeans(
     Returns
     -------
     ndarray of int64, shape (n,)
-        Leaf of every row, from 0 on without gaps; leaf sizes differ by at most one. With
-        `n_clusters`, or with leaves of two rows or more, leaf j was split off its parent j // 2,
-        and so on upwards.
+        Leaf of every row, from 0 on without gaps; leaf sizes differ by at most one. Leaves 2j and
+        2j + 1 are the halves of one parent j, and so on upwards (leaves of one row are not
+        arranged).
 
     Raises
     ------
@@ -62,6 +62,8 @@ def balanced_kmeans(
     n = vectors.shape[0]
     depth = _depth(n, n_clusters, max_leaf_size)
     places = np.arange(n, dtype=np.int64)[None]
+    if max_leaf_size == 1:
+        return places[0]
     if depth > 0:
         level = _root(vectors)
     for remaining in range(depth, 0, -1):
@@ -72,7 +74,7 @@ def balanced_kmeans(
     taken = places < n
     leaf = np.empty(n, dtype=np.int64)
     leaf[places[taken]] = np.repeat(np.arange(len(places)), taken.sum(axis=1))
-    return np.unique(leaf, return_inverse=True)[1].astype(np.int64)
+    return leaf
 
 
 def _depth(n: int, n_clusters: int | None, max_leaf_size: int | None) -> int:
