@@ -36,8 +36,12 @@ class TopKScorer:
     b: float
     drop_empty_rows: bool
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        """Return the metrics of the scores of `X` against `y`."""
+    def __call__(self, estimator: Any, X: Any, y: Any, **_: Any) -> dict[str, float]:
+        """Return the metrics of the scores of `X` against `y`.
+
+        Further keywords are ignored: scikit-learn's `ScoringMonitor` hands over whatever an
+        estimator reports, such as its loss.
+        """
         return evaluate(
             y,
             _scores(estimator, X),
@@ -59,7 +63,7 @@ class TopKScorer:
 class SingleScorer(TopKScorer):
     """A scorer of one metric, returning a float; made by :func:`get_scorer`."""
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:  # type: ignore[override]
+    def __call__(self, estimator: Any, X: Any, y: Any, **_: Any) -> float:  # type: ignore[override]
         """Return the metric of the scores of `X` against `y`."""
         (value,) = super().__call__(estimator, X, y).values()
         return value
