@@ -1,0 +1,12 @@
+"""Search for the items with the largest inner products: exact or approximate.
+
+An index wraps vectors; whoever owns the vectors does not depend on it. Indices are not saved with a
+model: they are built again from its arrays.
+"""
+
+from skxc.indices._exact import ExactIndex
+from skxc.indices._faiss import FaissIndex
+from skxc.indices._make import make_index
+from skxc.indices.base import Index
+
+__all__ = ["ExactIndex", "FaissIndex", "Index", "make_index"]

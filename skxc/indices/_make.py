@@ -1,0 +1,52 @@
+"""From an estimator's `index` parameter to an empty index."""
+
+from __future__ import annotations
+
+from sklearn.base import clone
+
+from skxc.indices._exact import ExactIndex
+from skxc.indices._faiss import FaissIndex
+from skxc.indices.base import Index
+
+LARGEST_EXACT = 200_000
+
+
+def make_index(spec: str | Index = "auto", n_items: int = 0) -> Index:
+    """Return a new empty index.
+
+    Parameters
+    ----------
+    spec : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
+        ``"auto"`` is exact up to 200,000 items and ``"hnsw"`` beyond. For an object, the result is
+        an empty index with the same parameters; the object itself is never filled.
+    n_items : int, default=0
+        Expected number of vectors; only ``"auto"`` looks at it.
+
+    Returns
+    -------
+    Index
+
+    Raises
+    ------
+    ValueError
+        If `spec` is anything else.
+
+    Examples
+    --------
+    >>> make_index("auto", n_items=30_000)
+    ExactIndex()
+    >>> make_index("auto", n_items=3_000_000)
+    FaissIndex()
+    """
+    if isinstance(spec, Index):
+        return clone(spec)
+    if spec == "exact" or (spec == "auto" and n_items <= LARGEST_EXACT):
+        return ExactIndex()
+    if spec == "ivf":
+        return FaissIndex("ivf")
+    if spec in ("auto", "hnsw"):
+        return FaissIndex("hnsw")
+    raise ValueError(
+        f'`index` must be "auto", "exact", "hnsw", "ivf" or an Index object, but is {spec!r}. '
+        "Pass one of the names, `ExactIndex()` or `FaissIndex(...)`."
+    )
