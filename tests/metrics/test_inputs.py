@@ -196,7 +196,7 @@ def test_truth_other_than_zero_and_one_is_refused(value, convert):
 def test_scores_that_are_not_finite_are_refused(bad, convert):
     scores = SCORES.copy()
     scores[1, 2] = bad
-    with pytest.raises(ValueError, match="`y_score` must be finite. Got 1 NaN"):
+    with pytest.raises(ValueError, match=r"`y_score` must be finite. Got 1 NaN"):
         precision_at_k(TRUTH, convert(scores))
 
 
