@@ -49,7 +49,7 @@ class KNeighborsXC(BaseXC):
 
     Attributes
     ----------
-    samples_ : csr_array or ndarray of float32, shape (n_features, n_rows)
+    samples_ : csr_array of float32 or ndarray of float64, shape (n_features, n_rows)
         Normalised training rows, transposed; dense where most features are not zero.
     votes_ : csr_array of float32, shape (n_rows, n_labels)
         Labels of the training rows, times their weights.
@@ -112,7 +112,9 @@ class KNeighborsXC(BaseXC):
         self.threshold = threshold
         self.vectorizer = vectorizer
 
-    def fit(self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(  # type: ignore[override]
+        self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Store the training rows and calibrate on some of them.
 
         Parameters
@@ -136,7 +138,8 @@ class KNeighborsXC(BaseXC):
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
         rows = sp.csr_array(normalize_rows(data.X))
         mostly_filled = 2 * rows.nnz > rows.shape[0] * rows.shape[1]
-        self.samples_ = rows.T.toarray() if mostly_filled else sp.csr_array(rows.T)
+        # In float64, since float32 sums would depend on how many rows are asked at once.
+        self.samples_ = rows.T.toarray().astype(float) if mostly_filled else sp.csr_array(rows.T)
         weight = data.sample_weight[row_ids(data.y)].astype(np.float32)
         self.votes_ = sp.csr_array((weight, data.y.indices, data.y.indptr), shape=data.y.shape)
 
@@ -152,10 +155,11 @@ class KNeighborsXC(BaseXC):
         """Return the best labels of a few rows."""
         neighbours, similarity = top_k(self._similarity(X), self.n_neighbors)
         neighbours = np.where(similarity > 0, neighbours, -1)
-        votes = pack_topk(neighbours, similarity**self.power, self.votes_.shape[0])
-        return rank_rows(votes @ self.votes_, k)
+        similarity = np.maximum(similarity, 0) ** np.float32(self.power)
+        weights = pack_topk(neighbours, similarity, self.votes_.shape[0])
+        return rank_rows(weights @ self.votes_, k)
 
-    def _similarity(self, X: sp.csr_array) -> NDArray[np.float32]:
+    def _similarity(self, X: sp.csr_array) -> NDArray[np.floating]:
         """Return the cosines of a few rows with all training rows."""
         X = sp.csr_array(normalize_rows(X))
         if isinstance(self.samples_, np.ndarray):
