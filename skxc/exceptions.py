@@ -1,12 +1,17 @@
-"""Errors of the package: a short tree whose docstrings are the advice.
+"""Errors and warnings of the package: a short tree whose docstrings are the advice.
 
-Each one is also the built-in error that scikit-learn would raise, so ``except ValueError`` keeps
+Each error is also the built-in error that scikit-learn would raise, so ``except ValueError`` keeps
 working.
 """
 
 from __future__ import annotations
 
-__all__ = ["DenseOutputError", "FormatVersionError", "SlicedLabelSideError"]
+__all__ = [
+    "DenseOutputError",
+    "FormatVersionError",
+    "LabelTextWarning",
+    "SlicedLabelSideError",
+]
 
 
 class SlicedLabelSideError(ValueError):
@@ -31,4 +36,13 @@ class FormatVersionError(ValueError):
     """A saved or pickled model was written by a newer version of the package.
 
     Update the package, or save the model again with the installed version.
+    """
+
+
+class LabelTextWarning(UserWarning):
+    """Texts were given for samples, but not for labels.
+
+    A label is then described by the average of its training rows: labels without a training row
+    cannot be predicted, and new ones cannot be added. Pass ``label_features`` with one text per
+    label.
     """

@@ -13,7 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from skxc import AnchorGraph, LabelGraph, LabelTexts, base
 from skxc.base import BaseXC, TrainingSet
 from skxc.exceptions import DenseOutputError, FormatVersionError
-from tests.toys import CentroidXC, SampleGraphXC, small_data, small_texts
+from skxc.utils._callbacks import CallbackSupportMixin, NullCallbackSupportMixin
+from tests.toys import CentroidXC, SampleGraphXC, assert_same_model, small_data, small_texts
 
 
 class Scores(BaseXC):
@@ -501,3 +502,71 @@ def test_pickles_of_a_newer_version_are_refused(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(FormatVersionError, match=r"version 99.*up to 1\. Update skxc"):
         pickle.loads(state)
+
+
+# ---- callbacks
+
+
+class Iterative(CallbackSupportMixin, CentroidXC):
+    """Trains in vain for a few epochs and reports each of them."""
+
+    def _fit(self, data, held_out):
+        X, y = data.source
+        context = self._init_callback_context(max_subtasks=5)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        super()._fit(data, held_out)
+        for epoch in range(5):
+            step = context.subcontext(task_name="epoch")
+            step.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            stop = step.call_on_fit_task_end(
+                estimator=self, X=X, y=y, metadata={"loss": 1 / (epoch + 1)}
+            )
+            if stop:
+                break
+        self.n_iter_ = epoch + 1
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+
+class StopAt:
+    """A callback that stops in the second epoch and notes the losses and the type of X."""
+
+    def __init__(self):
+        self.losses, self.seen, self.setups = [], set(), 0
+
+    def setup(self, estimator, context):
+        self.setups += 1
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X=None):
+        self.seen.add(type(X))
+
+    def on_fit_task_end(self, estimator, context, *, metadata=None):
+        if context.task_name != "epoch":
+            return False
+        self.losses.append(metadata["loss"])
+        return len(self.losses) == 2
+
+
+@pytest.mark.skipif(
+    CallbackSupportMixin is NullCallbackSupportMixin, reason="scikit-learn has no callbacks"
+)
+def test_callbacks_see_the_final_training_and_the_given_data():
+    texts, y, _ = small_texts()
+    callback = StopAt()
+    model = Iterative(vectorizer=TfidfVectorizer()).set_callbacks(callback).fit(texts, y)
+    assert callback.losses == [1, 0.5]
+    assert callback.setups == 1
+    assert callback.seen == {list}
+    assert model.n_iter_ == 2
+    assert model.predict_proba(texts).shape == (30, 12)
+    assert Iterative(vectorizer=TfidfVectorizer()).fit(texts, y).n_iter_ == 5
+
+
+def test_the_training_without_callbacks_of_scikit_learn():
+    class Old(NullCallbackSupportMixin, Iterative):
+        pass
+
+    X, y, _ = small_data()
+    assert_same_model(Old().fit(X, y), Iterative().fit(X, y), X)

@@ -542,3 +542,22 @@ def test_jobs_get_their_own_copies(estimator):
         threads = search.fit(X, Y).cv_results_["mean_test_score"]
     alone = search.set_params(n_jobs=1).fit(X, Y).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(threads, alone)
+
+
+@every_estimator
+def test_the_number_of_threads_is_left_alone(estimator):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    make(estimator).fit(X, Y).predict(X)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+@every_label_side
+def test_holders_in_other_processes(estimator):
+    model = make(estimator, graph=LabelGraph(GRAPH), label_features=LabelTexts(X[:12]))
+    search = GridSearchCV(model, {"top_k": [3]}, cv=2, n_jobs=2, error_score="raise", refit=False)
+    with joblib.parallel_config(max_nbytes=1):
+        parallel = search.fit(X, Y).cv_results_["mean_test_score"]
+    alone = search.set_params(n_jobs=1).fit(X, Y).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(parallel, alone)
