@@ -70,12 +70,13 @@ Package: libzoo
 Maintainer: Ann <ann@example.org>
 Section: libs
 Description: zoo library
-Provides: only-provided (= 1), twice-provided
+Provides: only-provided (= 1)
 
 Package: libowls
 Maintainer: Ann <ann@example.org>
 Section: libs
 Description: library of owls
+Provides: twice-provided
 
 Package: libonce
 Maintainer: Ann <ann@example.org>
@@ -170,6 +171,13 @@ def test_anchors(data):
     nodes = data.anchors["section"]
     assert nodes.texts == ["doc", "libs", "zoo"]
     assert rows(nodes.label_anchors, "dlz") == [{"d"}, {"z"}, {"z"}, {"l"}, {"z"}]
+
+
+def test_hubs_are_no_dependencies(archive, monkeypatch):
+    monkeypatch.setattr(debian, "ANCHOR_USES", (1, 3))  # libzoo: 4 packages depend on it
+    data = build(archive)
+    assert data.graphs["depends"].nnz == 0
+    assert data.anchors["depends"].texts == ["libonce : used once", "libowls : library of owls"]
 
 
 def test_popular_targets_collections_and_families(archive, monkeypatch):

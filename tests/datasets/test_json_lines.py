@@ -88,7 +88,7 @@ def test_a_label_out_of_range_names_the_line(tmp_path):
         tmp_path,
         {"title": "a", "target_ind": [0, 1]},
         {"title": "b", "target_ind": []},
-        {"title": "c", "target_ind": [1, 3]},
+        {"title": "c", "target_ind": [3, 1]},
     )
     records = read_json_lines(path, with_targets=True)
     with pytest.raises(ValueError, match=r"line 3: label 3 is out of range: there are 3"):

@@ -307,6 +307,14 @@ def test_texts_and_features_agree():
             )
 
 
+def test_words_of_a_text_are_in_random_order():
+    data = make_planted_xc(random_state=0)
+    firsts = [int(text.split()[0].removeprefix("word")) for text in data.train_texts]
+    own = data.label_topics[data.train_sources]
+    is_own = (np.array(firsts)[:, None] == own).mean(axis=0)
+    np.testing.assert_allclose(is_own, 1 / 3, atol=0.05)
+
+
 def test_labels_are_distinct_pairs_and_related_ones_share_a_topic():
     data = make_planted_xc(n_labels=500, random_state=0)
     pairs = set(map(tuple, data.label_topics.tolist()))

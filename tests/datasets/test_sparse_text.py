@@ -140,7 +140,8 @@ BAD_PAIRS = [
     ("1::2", "'1::2' is no {}:value pair"),
     ("1:2:3 4", "'1:2:3' is no {}:value pair"),  # as many colons as words, in the wrong words
     ("1:1-2", "'1:1-2' is no {}:value pair"),
-    ("0:1.2.3 1:e", "'0:1.2.3' is no {}:value pair"),  # as many numbers as expected, then a stop
+    ("3: 4:1-2", "'3:' is no {}:value pair"),  # as many numbers as expected, in the wrong words
+    ("0:1.2.0 1:e", "'0:1.2.0' is no {}:value pair"),  # as many as expected, then a stop
     ("1:nan", "'1:nan' is no {}:value pair"),
     ("1:inf", "'1:inf' is no {}:value pair"),
     ("1:0x10", "'1:0x10' is no {}:value pair"),
