@@ -119,14 +119,16 @@ def _root(scores: Tensor, k: Tensor, steepness: float) -> Tensor:
     high = -lowest + torch.where(k < count, torch.logit(k / count), 0) / steepness
     shift = (low + high) / 2
     tolerance = 32 * torch.finfo(scores.dtype).eps * k
+    z = torch.empty_like(scores)
     for _ in range(_MAX_STEPS):
-        z = torch.sigmoid(steepness * (scores + shift))
-        excess = z.sum(dim=1, keepdim=True) - k
+        torch.add(scores, shift, out=z).mul_(steepness).sigmoid_()
+        total = z.sum(dim=1, keepdim=True)
+        excess = total - k
         if bool(((excess.abs() <= tolerance) | (k >= count)).all()):
             break
         low, high = torch.where(excess < 0, shift, low), torch.where(excess < 0, high, shift)
-        slope = steepness * torch.addcmul(z, z, z, value=-1).sum(dim=1, keepdim=True)
-        newton = shift - excess / slope
+        slope = total - torch.linalg.vector_norm(z, dim=1, keepdim=True).square()
+        newton = shift - excess / (steepness * slope)
         # The bounds included: a converged row sits on one of them and must not jump away.
         inside = (newton >= low) & (newton <= high)
         shift = torch.where(inside, newton, (low + high) / 2)

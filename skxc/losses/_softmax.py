@@ -78,9 +78,9 @@ class _CellwiseSoftmax(torch.autograd.Function):
         own = positives.of(scores)
         buffer = scores.clone(memory_format=torch.contiguous_format)
         buffer[cells] = own + offset
-        # A row of -inf only would give NaN; with the floor its exponentials are 0.
+        # The two floors keep a row of -inf only from giving NaN.
         top = buffer.amax(dim=1, keepdim=True).clamp_min_(HIDDEN)
-        total = buffer.sub_(top).exp_().sum(dim=1)
+        total = buffer.sub_(top).exp_().sum(dim=1).clamp_min_(torch.finfo(scores.dtype).tiny)
         gap = (top.squeeze(1) + total.log())[positives.rows] - own
         force = positives.weight
         value = torch.logaddexp(gap, torch.zeros_like(gap)) if decoupled else gap

@@ -163,6 +163,16 @@ def test_a_label_at_minus_infinity_changes_nothing(loss):
 
 
 @pytest.mark.parametrize("loss", FAMILY, ids=lambda loss: type(loss).__name__)
+def test_a_row_of_minus_infinity_without_positives_changes_nothing(loss):
+    scores, positives = random_rows()
+    scores[3], positives[3] = -math.inf, False
+    gradient = gradient_of(loss, scores, positives)
+    assert torch.isfinite(loss(scores, positives))
+    assert (gradient[3] == 0).all()
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("loss", FAMILY, ids=lambda loss: type(loss).__name__)
 def test_upstream_gradient_scales_and_backward_can_be_repeated(loss):
     scores, positives = random_rows(8, 6)
     leaf = scores.clone().requires_grad_()

@@ -68,7 +68,7 @@ def test_zero_with_zero_gradient_once_all_margins_hold():
     scores = torch.tensor([[0.9, 0.5, 0.1]], requires_grad=True)
     value = Triplet()(scores, torch.tensor([[True, False, False]]))
     (gradient,) = torch.autograd.grad(value, scores)
-    assert float(value) == 0
+    assert value.item() == 0
     assert (gradient == 0).all()
 
 
