@@ -2,8 +2,9 @@
 Quickstart: texts in, label names out
 =====================================
 
-A label is a Debian package here, and a text is the name and the title of another package: which packages does it
-recommend or suggest?  11,920 labels, 90 % of them with fewer than five training texts.
+A label is a Debian package here, and a text is the name and the title of another package: which
+packages does it recommend or suggest?  11,920 labels, 90 % of them with fewer than five training
+texts.
 """
 
 import tempfile
