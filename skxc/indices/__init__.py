@@ -7,6 +7,23 @@ model: they are built again from its arrays.
 from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
 from skxc.indices._make import make_index
+from skxc.indices._votes import (
+    add_votes,
+    inner_products,
+    neighbor_votes,
+    rank_pairs,
+    union_of_lists,
+)
 from skxc.indices.base import Index
 
-__all__ = ["ExactIndex", "FaissIndex", "Index", "make_index"]
+__all__ = [
+    "ExactIndex",
+    "FaissIndex",
+    "Index",
+    "add_votes",
+    "inner_products",
+    "make_index",
+    "neighbor_votes",
+    "rank_pairs",
+    "union_of_lists",
+]

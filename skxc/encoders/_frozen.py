@@ -1,0 +1,83 @@
+"""Frozen embeddings: computed elsewhere or once, with a small trainable head on top.
+
+    f(x) = e(x) + B e(x)        e: the given embedding; B starts at zero, so training starts from e
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skxc.encoders.base import Encoder, Rows
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class FrozenEncoder(Encoder):
+    """Fixed embeddings and a trainable linear head; an epoch is matrix work only.
+
+    Parameters
+    ----------
+    encoder : Encoder or None, default=None
+        Embeds texts or features once, when they are prepared, and is not trained. None: the rows that the
+        estimator gets are embeddings already.
+    dim : int or None, default=None
+        Width of the vectors; None: the embedding's own, and the head starts at the identity.
+    dropout : float, default=0.0
+        Share of an embedding's components that is zeroed at each training step.
+    """
+
+    averages_rows = True
+
+    def __init__(
+        self, encoder: Encoder | None = None, *, dim: int | None = None, dropout: float = 0.0
+    ) -> None:
+        self.encoder = encoder
+        self.dim = dim
+        self.dropout = dropout
+
+    def _learn(self, *collections: Rows) -> None:
+        if self.encoder is None:
+            self.inner_ = None
+            self.input_dim_ = _as_matrix(collections[0]).shape[1]
+        else:
+            self.inner_ = clone(self.encoder).fit(*collections)
+            self.input_dim_ = self.inner_.dim_
+        self.dim_ = self.input_dim_ if self.dim is None else self.dim
+
+    def prepare(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the embeddings of the rows."""
+        if self.inner_ is None:
+            return _as_matrix(rows)
+        return self.inner_.encode(self.inner_.prepare(rows))
+
+    def stack(self, batches: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return batches one below the other."""
+        return np.concatenate(batches)
+
+    def _build(self) -> nn.Module:
+        from skxc.encoders._head import LinearHead
+
+        return LinearHead(self.input_dim_, self.dim_, dropout=self.dropout)
+
+    def parameter_groups(self, learning_rate: float | None) -> list[dict[str, Any]]:
+        """Return the head."""
+        rate = 1e-3 if learning_rate is None else learning_rate
+        return [{"params": list(self.module_.parameters()), "lr": rate, "weight_decay": 0.01}]
+
+
+def _as_matrix(rows: Rows) -> NDArray[np.float32]:
+    if sp.issparse(rows):
+        return rows.toarray().astype(np.float32, copy=False)
+    matrix = np.asarray(rows)
+    if matrix.ndim != 2 or matrix.dtype == object:
+        raise ValueError(
+            "`X` must hold embeddings, one row each, because FrozenEncoder has no encoder, but holds texts. "
+            "Pass a matrix, or FrozenEncoder(TransformerEncoder(folder))."
+        )
+    return matrix.astype(np.float32, copy=False)

@@ -1,0 +1,167 @@
+"""Texts to sparse features: tf-idf weighted words, and the hashed character n-grams that spell them.
+
+A word that was never seen still shares n-grams with words that were, so label texts with rare words get a
+vector too (the idea of fastText, arXiv 1607.04606). Known words and n-grams share one column space:
+
+    columns 0 .. W-1            the words seen in `fit`
+    columns W .. W+H-1          n-gram buckets (crc32 of the n-gram modulo H)
+
+`transform` spells a known word by its own column alone; `spelling_` (W x H) says which n-grams it is made
+of, so that a consumer adds them once for every word rather than once for every occurrence.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skxc.utils._sparse import normalize_rows
+
+_WORD = re.compile(r"\w+")
+
+
+class SubwordVectorizer(TransformerMixin, BaseEstimator):
+    """Turn texts into tf-idf rows over known words and, for unknown words, hashed character n-grams.
+
+    Parameters
+    ----------
+    ngram_range : tuple of int, default=(3, 5)
+        Shortest and longest character n-gram of a word, its boundary marks included.
+    n_buckets : int, default=32768
+        Number of hash buckets for n-grams; 0 leaves n-grams out, and with them unknown words.
+    min_df : int, default=1
+        Words in fewer texts than this have no column of their own; their n-grams spell them.
+
+    Attributes
+    ----------
+    vocabulary_ : dict of str to int
+        Column of every known word.
+    idf_ : ndarray of float32, shape (n_words,)
+        Inverse document frequency ``ln((1 + n) / (1 + df)) + 1``; unknown words get ``ln(1 + n) + 1``.
+    spelling_ : csr_array of float32, shape (n_words, n_buckets)
+        The n-grams of every known word, weighted ``1 / sqrt(number of its n-grams)``.
+
+    Examples
+    --------
+    >>> vectorizer = SubwordVectorizer(n_buckets=8).fit(["red apple", "green apple"])
+    >>> vectorizer.transform(["apple"]).indices.tolist() == [vectorizer.vocabulary_["apple"]]
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        ngram_range: tuple[int, int] = (3, 5),
+        n_buckets: int = 32768,
+        min_df: int = 1,
+    ) -> None:
+        self.ngram_range = ngram_range
+        self.n_buckets = n_buckets
+        self.min_df = min_df
+
+    def fit(self, X: Iterable[str], y: object = None) -> SubwordVectorizer:
+        """Learn the words of the texts and their document frequencies.
+
+        Parameters
+        ----------
+        X : iterable of str
+            Texts.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        words: dict[str, int] = {}
+        counts = _count_words(X, {}, words)
+        frequency = np.bincount(counts.indices, minlength=len(words))
+        known = frequency >= self.min_df
+        self.vocabulary_ = {
+            word: column for column, word in enumerate(np.array(list(words), dtype=object)[known])
+        }
+        n_texts = counts.shape[0]
+        self.idf_ = (np.log((1 + n_texts) / (1 + frequency[known])) + 1).astype(np.float32)
+        self.unknown_idf_ = float(np.log(1 + n_texts) + 1)
+        self.spelling_ = self._spell(self.vocabulary_)
+        return self
+
+    def transform(self, X: Sequence[str]) -> sp.csr_array:
+        """Return the rows of the texts, each of unit length over its words.
+
+        Parameters
+        ----------
+        X : sequence of str
+
+        Returns
+        -------
+        csr_array of float32, shape (n, n_words + n_buckets)
+        """
+        check_is_fitted(self)
+        unknown: dict[str, int] = {}
+        counts = _count_words(X, self.vocabulary_, unknown)
+        idf = np.full(counts.shape[1], self.unknown_idf_, np.float32)
+        n_known = len(self.vocabulary_)
+        idf[:n_known] = self.idf_
+        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+        rows = normalize_rows(counts)
+        if not unknown:
+            shape = (rows.shape[0], n_known + self.n_buckets)
+            return sp.csr_array((rows.data, rows.indices, rows.indptr), shape=shape)
+        spelled = rows[:, n_known:] @ self._spell(unknown)
+        return sp.csr_array(sp.hstack([rows[:, :n_known], spelled], format="csr"))
+
+    def _spell(self, words: Iterable[str]) -> sp.csr_array:
+        """Return the n-grams of each word as a row of unit length (up to repeated n-grams)."""
+        indices: list[int] = []
+        indptr = [0]
+        if self.n_buckets:
+            for word in words:
+                indices += (zlib.crc32(gram) % self.n_buckets for gram in self._ngrams(word))
+                indptr.append(len(indices))
+        else:
+            indptr += [0] * len(list(words))
+        lengths = np.diff(indptr)
+        data = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
+        spelling = sp.csr_array(
+            (data, np.array(indices, np.int32), np.array(indptr, np.int32)),
+            shape=(len(lengths), self.n_buckets),
+        )
+        spelling.sum_duplicates()
+        return spelling
+
+    def _ngrams(self, word: str) -> list[bytes]:
+        marked = f"<{word}>"
+        low, high = self.ngram_range
+        return [
+            marked[start : start + size].encode()
+            for size in range(low, high + 1)
+            for start in range(len(marked) - size + 1)
+        ]
+
+
+def _count_words(
+    texts: Iterable[str], known: dict[str, int], unknown: dict[str, int]
+) -> sp.csr_array:
+    """Count lower-case words per text; words that are not known get the next columns, and enter `unknown`."""
+    indices: list[int] = []
+    indptr = [0]
+    for text in texts:
+        for word in _WORD.findall(text.lower()):
+            column = known.get(word)
+            if column is None:
+                column = len(known) + unknown.setdefault(word, len(unknown))
+            indices.append(column)
+        indptr.append(len(indices))
+    columns: NDArray[np.int32] = np.array(indices, dtype=np.int32)
+    data = np.ones(len(columns), dtype=np.float32)
+    shape = (len(indptr) - 1, len(known) + len(unknown))
+    counts = sp.csr_array((data, columns, np.array(indptr, dtype=np.int32)), shape=shape)
+    counts.sum_duplicates()
+    return counts

@@ -1,0 +1,173 @@
+"""What an encoder is: rows (texts or features) in, vectors out, the same map for samples and labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Rows = Sequence[str] | NDArray | sp.csr_array
+
+
+class Encoder(BaseEstimator, ABC):
+    """Base class of encoders: a vocabulary that `fit` learns, and a torch module that training moves.
+
+    A subclass writes `_learn` (vocabulary; no label information), `prepare` (rows to an indexable cache, so
+    that training never touches raw text again), and `_build` (the torch module, whose ``forward`` takes
+    ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned before they are fitted.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trainable map from a prepared batch to vectors of shape (b, dim_), not normalised.
+    dim_ : int
+        Width of the vectors.
+    """
+
+    #: True when the average of prepared rows is a meaningful row (features, bags of words).
+    averages_rows = False
+    #: True when raw texts are accepted.
+    accepts_texts = True
+    #: True when CSR features are accepted.
+    accepts_features = True
+    #: True when the module gains from bfloat16 autocast.
+    autocasts = False
+
+    module_: nn.Module
+    dim_: int
+
+    def fit(self, *collections: Rows, seed: int = 0) -> Encoder:
+        """Learn the vocabulary from collections of rows and build the module from the seed.
+
+        Parameters
+        ----------
+        *collections : sequences of str, or csr_arrays over the same columns
+            All rows that may teach the vocabulary: training samples and label texts.
+        seed : int
+            Seed of the initial weights.
+
+        Returns
+        -------
+        self
+        """
+        import torch
+
+        self._learn(*collections)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.module_ = self._build()
+        return self
+
+    @abstractmethod
+    def _learn(self, *collections: Rows) -> None:
+        """Set everything `prepare` and `_build` need, and `dim_`."""
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """Return a module with fresh weights."""
+
+    @abstractmethod
+    def prepare(self, rows: Rows) -> Any:
+        """Return an indexable cache of the rows (``cache[ids]`` is a batch, ``cache.shape[0]`` their number)."""
+
+    @abstractmethod
+    def parameter_groups(self, learning_rate: float | None) -> list[dict[str, Any]]:
+        """Return optimiser groups ``{"params", "lr", "weight_decay", "sparse"}``; None: own rates."""
+
+    def stack(self, batches: list[Any]) -> Any:
+        """Return batches of prepared rows one below the other, as one batch."""
+        return sp.csr_array(sp.vstack(batches, format="csr"))
+
+    def unknown_share(self, cache: Any) -> float:
+        """Return the share of the rows' weight that lies on words the vocabulary does not have."""
+        return 0.0
+
+    def encode(
+        self, cache: Any, *, batch_size: int = 4096, precision: str = "auto"
+    ) -> NDArray[np.float32]:
+        """Return unit vectors of prepared rows, without dropout or gradients.
+
+        Parameters
+        ----------
+        cache : what `prepare` returned
+        batch_size : int
+        precision : {"auto", "bfloat16", "float32"}
+            See `unit_vectors`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim_)
+        """
+        import torch
+
+        self.module_.eval()
+        vectors = np.empty((cache.shape[0], self.dim_), dtype=np.float32)
+        with torch.no_grad():
+            for start in range(0, len(vectors), batch_size):
+                block = self.unit_vectors(cache[start : start + batch_size], precision)
+                vectors[start : start + batch_size] = block.cpu().numpy()
+        return vectors
+
+    def unit_vectors(self, batch: Any, precision: str = "auto") -> Tensor:
+        """Return the vectors of a prepared batch at unit length, in float32 and with a graph.
+
+        Parameters
+        ----------
+        batch : ``cache[ids]``
+        precision : {"auto", "bfloat16", "float32"}
+            Number format of the module, for encoders that gain from a shorter one.
+        """
+        from torch.nn import functional
+
+        from skxc.utils._precision import autocast
+
+        device = next(self.module_.parameters()).device
+        with autocast(device, precision if self.autocasts else "float32"):
+            vectors = self.module_(batch)
+        return functional.normalize(vectors.float(), dim=1)
+
+    def to(self, device: torch.device) -> Encoder:
+        """Move the module to a device and return self."""
+        self.module_.to(device)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with the module's tensors as CPU numpy arrays, loadable on any machine."""
+        state = dict(super().__getstate__())
+        module = state.pop("module_", None)
+        if module is not None:
+            state["module_arrays"] = {
+                name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module on the CPU from the arrays."""
+        state = dict(state)
+        arrays = state.pop("module_arrays", None)
+        super().__setstate__(state)
+        if arrays is not None:
+            self._restore(arrays)
+
+    def _skeleton(self) -> nn.Module:
+        """Return a module of the right shape for a state that is about to be loaded."""
+        return self._build()
+
+    def _restore(self, arrays: dict[str, NDArray]) -> None:
+        import torch
+
+        # A skeleton on the meta device costs nothing; the copies make memory-mapped arrays writable.
+        with torch.device("meta"):
+            self.module_ = self._skeleton()
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        self.module_.load_state_dict(tensors, assign=True)
+        self.module_.eval()

@@ -1,0 +1,621 @@
+"""DualEncoderXC: one encoder for samples and label texts, label vectors, and retrieval from training rows.
+
+The recipe is `_fit`: prepare texts once; train the encoder on pools of labels, with a free vector per label
+beside its text; optionally train classifiers on the frozen encoder; keep the vectors. Prediction is a search.
+"""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skxc.base import Features, TrainingSet
+from skxc.encoders import Encoder, make_encoder
+from skxc.estimators._neural import NeuralBase, Run
+from skxc.exceptions import LabelTextWarning
+from skxc.graphs import cooccurrence, without_diagonal
+from skxc.indices import (
+    ExactIndex,
+    Index,
+    add_votes,
+    inner_products,
+    make_index,
+    neighbor_votes,
+    rank_pairs,
+    union_of_lists,
+)
+from skxc.metrics import inverse_propensity
+from skxc.negatives import Negatives, make_negatives
+from skxc.utils._score_tree import ScoreTree
+from skxc.utils._sparse import TopK, normalize_rows, pair_ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from skxc.training import ClassifierTask, DualEncoderTask, PoolSettings, Progress
+
+# Queries searched at once: bounds the memory of a prediction, whatever the number of rows and labels.
+BLOCK_ROWS = 1024
+# Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
+LARGE_MASKED_SHARE = 0.2
+# Share of unknown words above which new labels deserve a warning.
+LARGE_UNKNOWN_SHARE = 0.5
+
+LOSS_NAMES = {"decoupled", "softmax", "balanced", "soft_topk", "triplet", "prob_contrastive", "bce"}
+
+
+class DualEncoderXC(NeuralBase):
+    """Dual encoder for extreme multi-label classification.
+
+    One encoder maps samples and label texts to the same space; a label's score is the cosine of its vector
+    with the sample's. By default a free vector per label is trained beside its text, and the labels of the
+    nearest training rows vote. New labels can be added by their text, and labels without any training row are
+    predicted from theirs.
+
+    Parameters
+    ----------
+    encoder : "bag", str, Path or Encoder, default="bag"
+        ``"bag"`` is `skxc.encoders.BagEncoder`, trained from scratch; another string is the name or folder of
+        a transformer. Set ``encoder__dim`` and the like through `set_params`.
+    loss : str or Loss, default="decoupled"
+        "decoupled" (DEXML), "softmax", "balanced", "soft_topk", "triplet" (NGAME), "prob_contrastive", "bce" or an
+        object of `skxc.losses`. All positives found in the pool count.
+    temperature : float, default=0.07
+        Divides the cosines in training.
+    negatives : {"in_batch", "clustered", "mined", "all"} or Negatives, default="in_batch"
+        Which labels a batch is scored against: the batch's own positives; the same over batches of similar
+        samples (NGAME); with labels mined by the current model; or every label (DEXML).
+    n_positives : int or None, default=None
+        Positives of a row that enter the pool at each step; None: all.
+    refresh_every : int, default=5
+        Epochs between clusterings and minings.
+    classifier_stage : {"joint", True, False}, default="joint"
+        "joint": a free vector per label is added to the vector of its text, and both are trained together
+        (the prototype of PRIME). True: classifiers are trained after the encoder, on its frozen embeddings
+        (NGAME). False: the pure dual encoder.
+    classifier_epochs : int, default=10
+        Epochs of the stage ``classifier_stage=True``.
+    label_dropout : float, default=0.5
+        Dropout on the free vectors of ``classifier_stage="joint"``.
+    fusion : {"none", "sum", "tree"}, default="none"
+        How the scores of label text and classifier are joined, where there is a classifier. "none": the
+        classifier's score alone (which holds the text, if joint). "sum": the mean of both cosines. "tree": their
+        sum and the probability that a shallow tree gives them, fitted on held-out rows (NGAME).
+    neighbor_weight : float, default=0.5
+        Weight of the votes of the nearest training rows (see `skxc.indices.neighbor_votes`); 0 keeps no
+        training embeddings.
+    n_neighbors : int, default=50
+        Training rows that vote.
+    neighbor_temperature : float, default=0.1
+        Temperature of the softmax over neighbours.
+    graph_weight : float, default=0.5
+        With a graph: weight of label texts as extra queries whose positives are their neighbours (Gandalf).
+    mask_neighbors : bool, default=True
+        With a graph: whether neighbours of a row's positives are left out of its negatives.
+    index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
+        How label vectors and training rows are searched; "auto" is exact up to 200,000.
+    n_epochs : int, default=15
+        Epochs of the encoder's training.
+    batch_size : int or "auto", default="auto"
+        Rows per step; "auto" is 1,024, less for small data.
+    micro_batch_size : int or None, default=None
+        Rows encoded at once with gradient caching, which bounds the memory of a step whatever the size of the
+        pool; gradients do not depend on it. None: all at once.
+    learning_rate : float or None, default=None
+        None: the encoder's own.
+    max_grad_norm : float or None, default=None
+        Bound on the norm of all gradients of a step.
+    precision : {"auto", "bfloat16", "float32"}, default="auto"
+        Number format of transformers; "auto" is bfloat16 where the hardware has it.
+    early_stopping : bool, default=False
+        Whether to watch precision@1 on held-out training rows, stop when it has not risen for
+        `n_iter_no_change` epochs, and keep the best epoch.
+    n_iter_no_change : int, default=3
+    warm_start : bool, default=False
+        Whether `fit` goes on from the encoder and label vectors of the previous fit.
+    checkpoint_dir : str, Path or None, default=None
+        Folder for a checkpoint after every epoch. A killed fit that is started again with the same parameters
+        and data goes on from there and ends with the same model.
+    top_k : int, default=100
+        Number of labels that are retrieved per row.
+    threshold : float, default=0.5
+        Smallest probability of a predicted label.
+    graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
+        Graph over the labels, used in training only. "cooccurrence" builds it from the training labels.
+    label_features : LabelTexts, sequence of str, matrix or None, default=None
+        Texts or features of the labels, in the same form as the samples. None: a label is the average of its
+        training rows.
+    vectorizer : transformer or None, default=None
+        Turns texts into features for the bag encoder; None leaves texts to the encoder.
+    device : str, default="auto"
+    random_state : int, RandomState instance or None, default=None
+    n_jobs : int or None, default=None
+        Threads that torch uses in `fit`; None: torch's own number.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    encoder_ : Encoder
+        The trained encoder.
+    label_embeddings_ : ndarray of float32, shape (n_labels, d)
+        Unit vectors of the label texts.
+    classifier_weights_ : ndarray of float32, shape (n_labels, d), or None
+        Unit vectors of the classifiers.
+    sample_embeddings_ : ndarray of float32, shape (n, d), or None
+        Training rows that vote.
+    history_ : list of dict
+        Loss per epoch, and the held-out precision with early stopping.
+    n_iter_ : int
+        Epochs that were trained.
+    n_refreshes_ : int
+        Clusterings and minings.
+    pool_size_, positives_per_query_in_pool_, masked_fraction_ : float
+        Means over all steps; they expose most silent failures.
+    classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+        As in every estimator.
+
+    References
+    ----------
+    DEXML (ICLR 2024); NGAME (WSDM 2023); SiameseXML (ICML 2021); PRIME (NAACL 2025); Gandalf
+    (arXiv 2405.04545); RAE-XMC (arXiv 2502.10615).
+
+    Examples
+    --------
+    >>> from skxc import DualEncoderXC
+    >>> from skxc.datasets import make_planted_xc
+    >>> data = make_planted_xc(n_samples=200, n_labels=30, random_state=0)
+    >>> model = DualEncoderXC(n_epochs=5, random_state=0)
+    >>> model = model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
+    >>> model.predict_topk(data.test_texts[:3], k=2)[0].shape
+    (3, 2)
+    """
+
+    _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralBase._parameter_constraints,
+        "encoder": [str, PathLike, Encoder],
+        "loss": [StrOptions(LOSS_NAMES), callable],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "negatives": [StrOptions({"in_batch", "clustered", "mined", "all"}), Negatives],
+        "n_positives": [Interval(Integral, 1, None, closed="left"), None],
+        "refresh_every": [Interval(Integral, 1, None, closed="left")],
+        "classifier_stage": [StrOptions({"joint"}), "boolean"],
+        "classifier_epochs": [Interval(Integral, 0, None, closed="left")],
+        "label_dropout": [Interval(Real, 0, 1, closed="left")],
+        "fusion": [StrOptions({"none", "sum", "tree"})],
+        "neighbor_weight": [Interval(Real, 0, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "neighbor_temperature": [Interval(Real, 0, None, closed="neither")],
+        "graph_weight": [Interval(Real, 0, None, closed="left")],
+        "mask_neighbors": ["boolean"],
+        "index": [StrOptions({"auto", "exact", "hnsw", "ivf"}), Index],
+    }
+
+    def __init__(
+        self,
+        *,
+        encoder: Any = "bag",
+        loss: Any = "decoupled",
+        temperature: float = 0.07,
+        negatives: Any = "in_batch",
+        n_positives: int | None = None,
+        refresh_every: int = 5,
+        classifier_stage: Any = "joint",
+        classifier_epochs: int = 10,
+        label_dropout: float = 0.5,
+        fusion: str = "none",
+        neighbor_weight: float = 0.5,
+        n_neighbors: int = 50,
+        neighbor_temperature: float = 0.1,
+        graph_weight: float = 0.5,
+        mask_neighbors: bool = True,
+        index: Any = "auto",
+        n_epochs: int = 15,
+        batch_size: Any = "auto",
+        micro_batch_size: int | None = None,
+        learning_rate: float | None = None,
+        max_grad_norm: float | None = None,
+        precision: str = "auto",
+        early_stopping: bool = False,
+        n_iter_no_change: int = 3,
+        warm_start: bool = False,
+        checkpoint_dir: Any = None,
+        top_k: int = 100,
+        threshold: float = 0.5,
+        graph: Any = None,
+        label_features: Any = None,
+        vectorizer: Any = None,
+        device: str = "auto",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            top_k=top_k,
+            threshold=threshold,
+            graph=graph,
+            label_features=label_features,
+            vectorizer=vectorizer,
+            device=device,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.encoder = encoder
+        self.loss = loss
+        self.temperature = temperature
+        self.negatives = negatives
+        self.n_positives = n_positives
+        self.refresh_every = refresh_every
+        self.classifier_stage = classifier_stage
+        self.classifier_epochs = classifier_epochs
+        self.label_dropout = label_dropout
+        self.fusion = fusion
+        self.neighbor_weight = neighbor_weight
+        self.n_neighbors = n_neighbors
+        self.neighbor_temperature = neighbor_temperature
+        self.graph_weight = graph_weight
+        self.mask_neighbors = mask_neighbors
+        self.index = index
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.learning_rate = learning_rate
+        self.max_grad_norm = max_grad_norm
+        self.precision = precision
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
+
+    # ---- fit
+
+    def _gives_rows_back(self, n_samples: int) -> bool:
+        # The tree needs rows that the scores it joins have not seen.
+        return self.fusion != "tree" and super()._gives_rows_back(n_samples)
+
+    def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
+        self._forget_search()
+        with self._run(data) as run:
+            task = self._encoder_task(run, held_out)
+            progress = self._train(run, task, self.n_epochs)
+            self._set(self._attributes(task, data), **_figures(task, progress))
+            if self.classifier_stage is True:
+                classifier = self._classifier_task(run, held_out, task)
+                self._train(run, classifier, self.classifier_epochs)
+                self.classifier_weights_ = classifier.label_vectors()
+            self.score_tree_ = None
+            if self.fusion == "tree" and self.classifier_weights_ is not None:
+                self.score_tree_ = self._fit_score_tree(data if held_out is None else held_out)
+        self.encoder_.to("cpu")
+        if self.masked_fraction_ > LARGE_MASKED_SHARE:
+            warnings.warn(
+                f"The graph masks {self.masked_fraction_:.0%} of all negatives. Keep only its strongest edges, "
+                "or set mask_neighbors=False.",
+                stacklevel=2,
+            )
+
+    def _encoder_task(self, run: Run, held_out: TrainingSet | None) -> DualEncoderTask:
+        """Return what the first stage trains."""
+        from skxc.training import DualEncoderTask
+
+        data = run.data
+        encoder = self._fit_encoder(run)
+        samples = encoder.prepare(data.X)
+        return DualEncoderTask(
+            self._pool_settings(data, self.n_epochs),
+            encoder=encoder,
+            samples=samples,
+            labels=self._prepare_labels(encoder, samples, data),
+            table=self._free_vectors(data.n_labels, encoder.dim_),
+            learning_rate=self.learning_rate,
+            micro_batch_size=self.micro_batch_size,
+            precision=self.precision,
+            y=data.y,
+            sample_weight=data.sample_weight,
+            device=run.device,
+            held_out=None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
+        )
+
+    def _fit_encoder(self, run: Run) -> Encoder:
+        """Return a fresh encoder, or the trained one to go on with."""
+        data = run.data
+        if self.warm_start and hasattr(self, "encoder_"):
+            if len(self.label_embeddings_) != data.n_labels:
+                raise ValueError(
+                    f"`y` has {data.n_labels} labels but the model to go on with has "
+                    f"{len(self.label_embeddings_)}: use add_labels for new labels, or warm_start=False."
+                )
+            return self.encoder_
+        encoder = make_encoder(self.encoder)
+        if data.label_features is None and not encoder.averages_rows:
+            raise ValueError(
+                f"`label_features` must be given for {type(encoder).__name__}, which cannot average training rows "
+                "into labels, but is None. Pass one text per label."
+            )
+        sides = [data.X] if data.label_features is None else [data.X, data.label_features]
+        return encoder.fit(*sides, seed=run.seed)
+
+    def _prepare_labels(self, encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
+        """Return the prepared label side; without one a label is the average of its training rows."""
+        if data.label_features is not None:
+            return encoder.prepare(data.label_features)
+        if self.input_layout_ == "texts" and self.vectorizer is None:
+            warnings.warn(
+                "`X` holds texts but there are no label texts: labels are averages of their training rows, and "
+                "those without any cannot be predicted. Pass label_features, one text per label.",
+                LabelTextWarning,
+                stacklevel=2,
+            )
+        return normalize_rows(data.y.T @ samples)
+
+    def _free_vectors(self, n_labels: int, dim: int) -> Any:
+        """Return the table that is trained with the encoder; it starts at zero, where only the text counts."""
+        from skxc.training import LabelTable
+
+        if self.classifier_stage != "joint":
+            return None
+        start = np.zeros((n_labels, dim), dtype=np.float32)
+        if self.warm_start and getattr(self, "free_vectors_", None) is not None:
+            start = self.free_vectors_
+        return LabelTable(start, dropout=self.label_dropout)
+
+    def _pool_settings(self, data: TrainingSet, n_epochs: int) -> PoolSettings:
+        """Return how pools of labels are drawn and scored."""
+        from skxc.batching import ClusteredBatches, UniformBatches, growth_epochs
+        from skxc.losses import make_loss
+        from skxc.training import PoolSettings
+
+        negatives = make_negatives(self.negatives)
+        if hasattr(negatives, "refresh_every"):
+            negatives.set_params(refresh_every=self.refresh_every)
+        size = self._batch_size(data.n_samples)
+        batches: Any = UniformBatches(data.n_samples, size)
+        if negatives.clustered:
+            growth = growth_epochs(n_epochs)
+            batches = ClusteredBatches(
+                data.n_samples, size, refresh_every=self.refresh_every, growth=growth
+            )
+        return PoolSettings(
+            loss=make_loss(self.loss),
+            temperature=self.temperature,
+            negatives=negatives,
+            batches=batches,
+            search=_search_exactly,
+            n_positives=self.n_positives,
+            graph=_label_graph(data),
+            graph_weight=self.graph_weight,
+            mask_neighbors=self.mask_neighbors,
+        )
+
+    def _classifier_task(
+        self, run: Run, held_out: TrainingSet | None, task: DualEncoderTask
+    ) -> ClassifierTask:
+        """Return what the second stage trains: classifiers that start at their labels' vectors."""
+        from skxc.training import ClassifierTask
+
+        data = run.data
+        settings = self._pool_settings(data, max(self.classifier_epochs, 1))
+        texts = self.label_embeddings_
+        start = texts
+        if settings.graph is not None:
+            # SiameseXML: the average over the label and its graph neighbours.
+            total = np.asarray(settings.graph.sum(axis=1)).ravel()
+            share = sp.diags_array(1 / np.maximum(total, 1e-12)) @ settings.graph
+            start = normalize_rows(texts + (share @ texts).astype(np.float32))
+        return ClassifierTask(
+            settings,
+            samples=task.sample_vectors(),
+            texts=texts,
+            start=start,
+            y=data.y,
+            sample_weight=data.sample_weight,
+            device=run.device,
+            held_out=None if held_out is None else (self._embed(held_out.X), held_out.y),
+        )
+
+    def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
+        """Return the fitted attributes that the current state of a stage amounts to."""
+        if task.name == "classifier":
+            return {"classifier_weights_": task.label_vectors(), "score_tree_": None}
+        texts, table = task.text_vectors(), task.table
+        attributes: dict[str, Any] = {
+            "encoder_": task.encoder,
+            "label_embeddings_": texts,
+            "classifier_weights_": None if table is None else task.label_vectors(),
+            "free_vectors_": table.to_numpy() if table is not None and self.warm_start else None,
+            "sample_embeddings_": None,
+            "sample_votes_": None,
+            "score_tree_": None,
+        }
+        if self.neighbor_weight:
+            attributes["sample_embeddings_"] = task.sample_vectors()
+            attributes["sample_votes_"] = data.y
+            attributes["sample_weights_"] = data.sample_weight.astype(np.float32)
+        return attributes
+
+    def _set(self, attributes: dict[str, Any], **more: Any) -> None:
+        self.__dict__.update(attributes, **more)
+
+    # ---- search
+
+    def _embed(self, X: Features) -> NDArray[np.float32]:
+        return self.encoder_.encode(self.encoder_.prepare(X), precision=self.precision)
+
+    def _search(self, X: Features, k: int) -> TopK:
+        queries = self._embed(X)
+        blocks = [
+            self._search_block(queries[start : start + BLOCK_ROWS], k)
+            for start in range(0, len(queries), BLOCK_ROWS)
+        ]
+        labels, scores = zip(*blocks, strict=True)
+        return np.concatenate(labels), np.concatenate(scores)
+
+    def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
+        """Return the best labels of a block: from the label vectors, then with the votes of near rows."""
+        found = self._search_labels(queries, k)
+        if not self.neighbor_weight or self.sample_embeddings_ is None:
+            return found
+        n_neighbors = min(self.n_neighbors, len(self.sample_embeddings_))
+        near, similarity = self._index("samples").search(queries, n_neighbors)
+        votes = neighbor_votes(
+            near, similarity, self.sample_votes_, self.sample_weights_, self.neighbor_temperature
+        )
+        return add_votes(
+            found,
+            votes,
+            self.neighbor_weight,
+            lambda rows, labels: self._score_pairs(queries, rows, labels),
+            self.n_labels_,
+        )
+
+    def _search_labels(self, queries: NDArray[np.float32], k: int) -> TopK:
+        if self.score_tree_ is None:
+            return self._index("scores").search(queries, k)
+        lists = [self._index(side).search(queries, k)[0] for side in ("texts", "classifiers")]
+        rows, labels = union_of_lists(lists, self.n_labels_)
+        scores = self._score_pairs(queries, rows, labels)
+        return rank_pairs(rows, labels, scores, shape=(len(queries), k))
+
+    def _score_pairs(
+        self, queries: NDArray[np.float32], rows: NDArray, labels: NDArray
+    ) -> NDArray[np.float32]:
+        """Return the score of each (query, label) pair, as a search of all labels would give it."""
+        if self.score_tree_ is None:
+            return inner_products(queries, self._vectors("scores"), rows, labels)
+        features = self._tree_features(queries, rows, labels)
+        return features[:, 0] + features[:, 1] + self.score_tree_.predict_proba(features)
+
+    def _tree_features(
+        self, queries: NDArray[np.float32], rows: NDArray, labels: NDArray
+    ) -> NDArray[np.float32]:
+        """Return classifier score, text score and inverse propensity of each pair."""
+        weight = inverse_propensity(self.label_frequency_, self.n_samples_fit_)
+        sides = [
+            inner_products(queries, vectors, rows, labels)
+            for vectors in (self.classifier_weights_, self.label_embeddings_)
+        ]
+        return np.stack([*sides, weight[labels].astype(np.float32)], axis=1)
+
+    def _fit_score_tree(self, rows_to_fit: TrainingSet) -> ScoreTree:
+        queries = self._embed(rows_to_fit.X)
+        k = min(self.top_k, self.n_labels_)
+        lists = [self._index(side).search(queries, k)[0] for side in ("texts", "classifiers")]
+        rows, labels = union_of_lists(lists, self.n_labels_)
+        truth = pair_ids(rows_to_fit.y)
+        relevant = np.isin(rows * self.n_labels_ + labels, truth)
+        return ScoreTree().fit(self._tree_features(queries, rows, labels), relevant)
+
+    def _vectors(self, side: str) -> NDArray[np.float32]:
+        """Return the vectors that an index of this name holds."""
+        if side == "samples":
+            return self.sample_embeddings_
+        if side == "texts" or self.classifier_weights_ is None:
+            return self.label_embeddings_
+        if side == "classifiers" or self.fusion != "sum":
+            return self.classifier_weights_
+        return (self.label_embeddings_ + self.classifier_weights_) / 2
+
+    def _index(self, side: str) -> Index:
+        """Return the index over these vectors, built when it is first asked for."""
+        built = self.__dict__.setdefault("_built_indices", {})
+        key = (side, self.fusion, repr(self.index))
+        if key not in built:
+            vectors = self._vectors(side)
+            built[key] = make_index(self.index, len(vectors))
+            built[key].add(vectors)
+        return built[key]
+
+    def _forget_search(self) -> None:
+        self.__dict__.pop("_built_indices", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without indices, which are built again from the vectors."""
+        state = super().__getstate__()
+        state.pop("_built_indices", None)
+        return state
+
+    # ---- new labels
+
+    def add_labels(self, label_features: Any, *, label_names: Any = None) -> Self:
+        """Add labels that are known by their text alone; nothing is trained.
+
+        Old labels keep their ids and their scores, bit for bit. A later `fit` or `clone` forgets added labels.
+
+        Parameters
+        ----------
+        label_features : LabelTexts, sequence of str, or matrix of shape (n_new, n_features)
+            The new labels, in the same form as the samples.
+        label_names : sequence of str or None, default=None
+            Names, where the other labels have names.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        LabelTextWarning
+            Most of the weight of the new texts lies on words that training did not see.
+        """
+        features, grown = self._check_new_labels(label_features, label_names)
+        prepared = self.encoder_.prepare(features)
+        unknown = self.encoder_.unknown_share(prepared)
+        if unknown > LARGE_UNKNOWN_SHARE:
+            warnings.warn(
+                f"{unknown:.0%} of the words of the new labels were not seen in training, so their vectors rest "
+                "on parts of words. Fit again with rows that have these labels.",
+                LabelTextWarning,
+                stacklevel=2,
+            )
+        new = self.encoder_.encode(prepared, precision=self.precision)
+        grown["label_embeddings_"] = np.concatenate([self.label_embeddings_, new])
+        if self.classifier_weights_ is not None:
+            grown["classifier_weights_"] = np.concatenate([self.classifier_weights_, new])
+        if self.free_vectors_ is not None:
+            grown["free_vectors_"] = np.concatenate([self.free_vectors_, np.zeros_like(new)])
+        if self.sample_votes_ is not None:
+            votes = self.sample_votes_
+            shape = (votes.shape[0], grown["n_labels_"])
+            grown["sample_votes_"] = sp.csr_array((votes.data, votes.indices, votes.indptr), shape=shape)
+        self._forget_search()
+        self._set(grown)
+        return self
+
+
+def _label_graph(data: TrainingSet) -> sp.csr_array | None:
+    """Return the label graph without self loops, or None where no edge is left."""
+    if data.graph is None:
+        return None
+    if isinstance(data.graph, str):
+        graph = cooccurrence(data.y)
+    else:
+        graph = without_diagonal(data.graph.to_csr())
+    return graph if graph.nnz else None
+
+
+def _search_exactly(queries: NDArray, vectors: NDArray, k: int) -> TopK:
+    index = ExactIndex()
+    index.add(vectors)
+    return index.search(queries, k)
+
+
+def _figures(task: DualEncoderTask, progress: Progress) -> dict[str, Any]:
+    """Return the fitted attributes that tell how training went."""
+    report = task.report
+    return {
+        "history_": progress.history,
+        "n_iter_": max(progress.epoch, 1),
+        "n_refreshes_": int(report.n_refreshes),
+        "pool_size_": report.pool_size / max(report.n_steps, 1),
+        "positives_per_query_in_pool_": report.positives / max(report.n_rows, 1),
+        "masked_fraction_": report.masked / max(report.cells, 1),
+    }

@@ -1,0 +1,156 @@
+"""What the estimators that train with torch share: devices, threads, seeds, callbacks, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from joblib import effective_n_jobs
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skxc.base import BaseXC, EmbeddingMixin, TrainingSet
+from skxc.utils._callbacks import CallbackSupportMixin
+from skxc.utils._random import root_seed
+
+if TYPE_CHECKING:
+    import torch
+
+    from skxc.training import Progress, Task
+
+# Parameters that do not change what is trained, or whose content is hashed as data.
+_NOT_IN_FINGERPRINT = {
+    "checkpoint_dir",
+    "device",
+    "graph",
+    "label_features",
+    "n_jobs",
+    "random_state",
+    "verbose",
+    "warm_start",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit: what all its stages share.
+
+    Attributes
+    ----------
+    data : TrainingSet
+    seed : int
+    device : torch.device
+    fingerprint : str
+        Of parameters and data; names the checkpoints.
+    callbacks : CallbackContext
+    """
+
+    data: TrainingSet
+    seed: int
+    device: torch.device
+    fingerprint: str
+    callbacks: Any
+
+
+class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
+    """Base of estimators that train epoch by epoch; a subclass calls `_train` for each of its stages."""
+
+    _accepts_texts: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseXC._parameter_constraints,
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "micro_batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "precision": [StrOptions({"auto", "bfloat16", "float32"})],
+        "early_stopping": ["boolean"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "checkpoint_dir": [str, PathLike, None],
+    }
+
+    def _gives_rows_back(self, n_samples: int) -> bool:
+        # A second training on all rows would have none left to stop on.
+        return not self.early_stopping and super()._gives_rows_back(n_samples)
+
+    def _batch_size(self, n_samples: int) -> int:
+        """Return the batch size; "auto" gives small data at least eight steps per epoch."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        return int(min(1024, max(16, 2 ** ((max(n_samples, 1) // 8).bit_length() - 1))))
+
+    @contextmanager
+    def _run(self, data: TrainingSet) -> Iterator[Run]:
+        """Open a fit: seed, device, threads, and the root of the callbacks' tasks."""
+        import torch
+
+        from skxc.utils._precision import resolve_device
+
+        seed, fingerprint = self._seed_and_fingerprint(data)
+        X, y = data.source
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        threads = torch.get_num_threads()
+        try:
+            if self.n_jobs is not None:
+                torch.set_num_threads(effective_n_jobs(self.n_jobs))
+            yield Run(data, seed, resolve_device(self.device), fingerprint, context)
+        finally:
+            torch.set_num_threads(threads)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _seed_and_fingerprint(self, data: TrainingSet) -> tuple[int, str]:
+        """Return the seed, and a hash of parameters and data where checkpoints need one."""
+        from skxc.training import fingerprint
+
+        if self.checkpoint_dir is None:
+            return root_seed(self.random_state), ""
+        drawn = None if self.random_state is None else root_seed(self.random_state)
+        params = self.get_params().items()
+        graph = data.graph if data.graph is None or isinstance(data.graph, str) else data.graph.to_csr()
+        name = fingerprint(
+            [(key, value) for key, value in params if key not in _NOT_IN_FINGERPRINT],
+            *(data.X, data.y, data.sample_weight, data.label_features, graph, data.sample_graph),
+            drawn,
+        )
+        # A resumed run must draw what the killed one drew, so without a seed the data give one.
+        return (int(name[:7], 16) if drawn is None else drawn), name
+
+    def _train(self, run: Run, task: Task, n_epochs: int) -> Progress:
+        """Train one stage; callbacks see each epoch as a task of the fit."""
+        from skxc.training import Checkpoint, Plan, train
+
+        X, y = run.data.source
+
+        def start_epoch() -> Callable[[dict[str, float]], bool]:
+            step = run.callbacks.subcontext(task_name=f"{task.name} epoch")
+            step.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            return lambda record: step.call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                metadata=record,
+                reconstruction_attributes=lambda: self._attributes(task, run.data),
+            )
+
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            checkpoint = Checkpoint(self.checkpoint_dir, run.fingerprint, task.name)
+        plan = Plan(
+            n_epochs=n_epochs,
+            seed=run.seed,
+            max_grad_norm=self.max_grad_norm,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+            checkpoint=checkpoint,
+            verbose=self.verbose,
+            start_epoch=start_epoch,
+        )
+        return train(task, plan)
+
+    def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
+        """Return the fitted attributes that the current state of a task amounts to."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_attributes`.")

@@ -1,0 +1,29 @@
+"""Training: the loop, and what the methods train with it. Imports torch."""
+
+from __future__ import annotations
+
+from skxc.training._checkpoint import Checkpoint, fingerprint
+from skxc.training._classifier import ClassifierTask
+from skxc.training._dual_encoder import DualEncoderTask
+from skxc.training._grad_cache import backward_in_chunks
+from skxc.training._label_table import LabelTable
+from skxc.training._loop import Plan, Progress, Task, train
+from skxc.training._optim import RowSparseAdam, build_optimizers
+from skxc.training._pool import PoolSettings, PoolTask
+
+__all__ = [
+    "Checkpoint",
+    "ClassifierTask",
+    "DualEncoderTask",
+    "LabelTable",
+    "Plan",
+    "PoolSettings",
+    "PoolTask",
+    "Progress",
+    "RowSparseAdam",
+    "Task",
+    "backward_in_chunks",
+    "build_optimizers",
+    "fingerprint",
+    "train",
+]

@@ -1,0 +1,85 @@
+"""The classifier stage: one vector per label on frozen embeddings, so that an epoch is matrix work only.
+
+    s(x, l) = norm(dropout(e(x))) . norm(w_l) / temperature,    w_l starts at the label's own vector
+
+Source: NGAME (WSDM 2023), stage M2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from skxc.training._label_table import LabelTable
+from skxc.training._pool import Ids, PoolSettings, PoolTask
+from skxc.utils._sparse import normalize_rows
+
+
+class ClassifierTask(PoolTask):
+    """Train label vectors against fixed sample embeddings.
+
+    Parameters
+    ----------
+    settings : PoolSettings
+    samples : ndarray of float32, shape (n, d)
+        Unit embeddings of the training rows.
+    texts : ndarray of float32, shape (L, d)
+        Unit embeddings of the label texts, which are queries where a graph augments them.
+    start : ndarray of float32, shape (L, d)
+        Initial label vectors.
+    dropout : float, default=0.5
+        On the components of query embeddings.
+    learning_rate : float, default=1e-3
+    **pool_arguments
+        See `PoolTask`.
+    """
+
+    name = "classifier"
+    # Query and label vector are different parameters here: label texts teach their own classifier.
+    own_label_is_positive = True
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        samples: NDArray[np.float32],
+        texts: NDArray[np.float32],
+        start: NDArray[np.float32],
+        dropout: float = 0.5,
+        learning_rate: float = 1e-3,
+        **pool_arguments: Any,
+    ) -> None:
+        super().__init__(settings, **pool_arguments)
+        self.samples = samples
+        self.texts = texts
+        self.dropout = dropout
+        self.learning_rate = learning_rate
+        self.table = LabelTable(start)
+        self.modules = nn.ModuleDict({"table": self.table}).to(self.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the table."""
+        return [{"params": [self.table.weight], "lr": self.learning_rate, "sparse": True}]
+
+    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
+        """Draw a pool, and accumulate the gradients of its loss."""
+        pool = self.draw(rows, rng)
+        vectors = np.concatenate([self.samples[pool.rows], self.texts[pool.queries]])
+        queries = functional.dropout(torch.from_numpy(vectors).to(self.device), self.dropout)
+        labels = functional.normalize(self.table(pool.labels), dim=1)
+        loss = self.pool_loss(functional.normalize(queries, dim=1), labels, pool)
+        loss.backward()
+        return float(loss.detach())
+
+    def sample_vectors(self, samples: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the embeddings as they are."""
+        return self.samples if samples is None else samples
+
+    def label_vectors(self) -> NDArray[np.float32]:
+        """Return the unit label vectors, shape (L, d)."""
+        return normalize_rows(self.table.to_numpy())

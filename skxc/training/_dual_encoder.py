@@ -1,0 +1,133 @@
+"""What a dual encoder trains: one encoder for samples and label texts.
+
+    s(x, l) = f(x) . v_l / temperature,   f, v of unit length
+    v_l     = f(text of l)                         pure dual encoder
+    v_l     = norm(f(text of l) + w_l)             with a free vector w_l per label, trained jointly
+
+Sources: DEXML (ICLR 2024), NGAME (WSDM 2023); PRIME (NAACL 2025) for the sum of text and free vector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skxc.training._grad_cache import backward_in_chunks
+from skxc.training._label_table import LabelTable
+from skxc.training._pool import Ids, Pool, PoolSettings, PoolTask
+from skxc.utils._sparse import normalize_rows
+
+
+class DualEncoderTask(PoolTask):
+    """Train an encoder, and a label table where there is one, on pools of labels.
+
+    Parameters
+    ----------
+    settings : PoolSettings
+    encoder : fitted Encoder
+    samples, labels : what ``encoder.prepare`` returned
+        Training rows, and label texts or features.
+    table : LabelTable or None
+        Free label vectors, trained jointly.
+    learning_rate : float or None
+        None: the encoder's own rate.
+    micro_batch_size : int or None
+        Rows encoded at once, with gradient caching; None: all, directly.
+    precision : str
+        See `autocast`; acts on encoders that gain from it.
+    **pool_arguments
+        See `PoolTask`.
+    """
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        encoder: Any,
+        samples: Any,
+        labels: Any,
+        table: LabelTable | None = None,
+        learning_rate: float | None = None,
+        micro_batch_size: int | None = None,
+        precision: str = "auto",
+        **pool_arguments: Any,
+    ) -> None:
+        super().__init__(settings, **pool_arguments)
+        self.encoder = encoder
+        self.samples = samples
+        self.labels = labels
+        self.table = table
+        self.learning_rate = learning_rate
+        self.micro_batch_size = micro_batch_size
+        self.precision = precision
+        self.modules = nn.ModuleDict({"encoder": encoder.module_})
+        if table is not None:
+            self.modules["table"] = table
+        self.modules.to(self.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the encoder's groups, and the table at the encoder's rate for tables."""
+        groups = self.encoder.parameter_groups(self.learning_rate)
+        if self.table is not None:
+            rate = max(self.encoder.parameter_groups(None)[0]["lr"], 1e-3)
+            rate = rate if self.learning_rate is None else self.learning_rate
+            groups.append({"params": [self.table.weight], "lr": rate, "sparse": True})
+        return groups
+
+    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
+        """Draw a pool, and accumulate the gradients of its loss."""
+        pool = self.draw(rows, rng)
+        chunks = self._chunks(pool)
+        if self.micro_batch_size is None:
+            loss = self._loss_of(self._encode(chunks[0]), pool)
+            loss.backward()
+        else:
+            loss = backward_in_chunks(
+                self._encode, chunks, lambda vectors: self._loss_of(vectors, pool), self.device
+            )
+        return float(loss.detach())
+
+    def _chunks(self, pool: Pool) -> list[Any]:
+        """Return prepared samples, query labels and pool labels, in this order: at once or in chunks."""
+        label_ids = np.concatenate([pool.queries, pool.labels])
+        parts = [(self.samples, pool.rows), (self.labels, label_ids)]
+        if self.micro_batch_size is None:
+            return [self.encoder.stack([cache[ids] for cache, ids in parts])]
+        size = self.micro_batch_size
+        return [
+            cache[ids[start : start + size]]
+            for cache, ids in parts
+            for start in range(0, len(ids), size)
+        ]
+
+    def _encode(self, batch: Any) -> Tensor:
+        return self.encoder.unit_vectors(batch, self.precision)
+
+    def _loss_of(self, vectors: Tensor, pool: Pool) -> Tensor:
+        n_queries = len(pool.rows) + len(pool.queries)
+        labels = vectors[n_queries:]
+        if self.table is not None:
+            labels = functional.normalize(labels + self.table(pool.labels), dim=1)
+        return self.pool_loss(vectors[:n_queries], labels, pool)
+
+    def sample_vectors(self, samples: Any = None) -> NDArray[np.float32]:
+        """Return unit vectors of prepared samples, by default of all training rows."""
+        samples = self.samples if samples is None else samples
+        return self.encoder.encode(samples, precision=self.precision)
+
+    def text_vectors(self) -> NDArray[np.float32]:
+        """Return the unit vectors of all label texts, shape (L, d)."""
+        return self.encoder.encode(self.labels, precision=self.precision)
+
+    def label_vectors(self) -> NDArray[np.float32]:
+        """Return the unit vectors that labels are scored with, shape (L, d)."""
+        texts = self.text_vectors()
+        if self.table is None:
+            return texts
+        return normalize_rows(texts + self.table.to_numpy())

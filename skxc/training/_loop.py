@@ -1,0 +1,202 @@
+"""The training loop of every torch estimator, to be read from top to bottom.
+
+A method describes itself as a `Task`: its modules, its batches, and the gradients of one batch. The loop
+adds what all methods share: the learning-rate schedule, clipping, seeds, progress, early stopping, and
+checkpoints from which a killed run goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm.auto import tqdm
+
+from skxc.training._checkpoint import Checkpoint
+from skxc.training._optim import (
+    build_optimizers,
+    clip_gradients,
+    scale_learning_rate,
+    warmup_then_decay,
+)
+from skxc.utils._random import stream
+
+_LOG = logging.getLogger("skxc")
+
+
+class Task:
+    """What a method trains; a subclass overrides what it needs.
+
+    Attributes
+    ----------
+    name : str
+        Names the stage in progress bars, seeds and checkpoints.
+    modules : nn.ModuleDict
+        Everything that training changes.
+    """
+
+    name = "training"
+    modules: nn.ModuleDict
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return optimiser groups (see `build_optimizers`)."""
+        raise NotImplementedError
+
+    def refresh(self, epoch: int, rng: np.random.Generator) -> None:
+        """Renew what depends on the current model before an epoch: clusters, mined negatives."""
+
+    def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+        """Yield the row ids of each batch of an epoch."""
+        raise NotImplementedError
+
+    def backward(self, rows: NDArray[np.integer], rng: np.random.Generator) -> float:
+        """Compute the loss of a batch, accumulate its gradients, return the loss."""
+        raise NotImplementedError
+
+    def evaluate(self) -> float:
+        """Return the figure on held-out rows that early stopping watches, higher is better."""
+        raise NotImplementedError
+
+    def get_state(self) -> dict[str, NDArray]:
+        """Return arrays beyond the modules that a resumed run needs."""
+        return {}
+
+    def set_state(self, state: dict[str, NDArray]) -> None:
+        """Take the arrays of `get_state` back."""
+
+
+@dataclass
+class Plan:
+    """How long and how a task is trained.
+
+    Attributes
+    ----------
+    n_epochs : int
+    seed : int
+    warmup : float
+        Share of all steps in which the learning rate rises.
+    max_grad_norm : float or None
+        Bound on the joint norm of all gradients.
+    patience : int or None
+        Epochs without improvement on held-out rows before training stops; None: never.
+    checkpoint : Checkpoint or None
+        Where to keep the state after every epoch.
+    verbose : int
+        0 is silent, 1 shows a progress bar.
+    start_epoch : callable or None
+        Called before every epoch; returns what is called with the epoch's record after it, and stops training
+        by returning True.
+    """
+
+    n_epochs: int
+    seed: int
+    warmup: float = 0.1
+    max_grad_norm: float | None = None
+    patience: int | None = None
+    checkpoint: Checkpoint | None = None
+    verbose: int = 0
+    start_epoch: Callable[[], Callable[[dict[str, float]], bool]] | None = None
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with a checkpoint.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of finished epochs.
+    history : list of dict
+        One record per epoch: loss, and the held-out figure where there is one.
+    best : float
+        Best held-out figure so far.
+    best_epoch : int
+        Number of epochs after which it was reached.
+    stopped : bool
+        Whether training ended before its last epoch.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    stopped: bool = False
+
+
+def train(task: Task, plan: Plan) -> Progress:
+    """Train a task and leave its modules at the end of training, or at the best epoch with early stopping.
+
+    Parameters
+    ----------
+    task : Task
+    plan : Plan
+
+    Returns
+    -------
+    Progress
+    """
+    optimizers = build_optimizers(task.parameter_groups())
+    progress, best = Progress(), None
+    if plan.checkpoint is not None:
+        progress, best = plan.checkpoint.resume(task, optimizers, progress)
+    bar = tqdm(
+        total=plan.n_epochs, initial=progress.epoch, desc=task.name, unit="epoch", disable=not plan.verbose
+    )
+    # Seeded per epoch, inside a fork: the global generator is neither read nor changed.
+    with torch.random.fork_rng(devices=_cuda_devices(task.modules)), bar:
+        while progress.epoch < plan.n_epochs and not progress.stopped:
+            end_epoch = plan.start_epoch() if plan.start_epoch is not None else None
+            record = _train_epoch(task, optimizers, plan, progress.epoch)
+            progress.epoch += 1
+            if plan.patience is not None:
+                record["held_out"] = task.evaluate()
+                if record["held_out"] > progress.best:
+                    progress.best, progress.best_epoch = record["held_out"], progress.epoch
+                    best = copy.deepcopy(task.modules.state_dict())
+                progress.stopped = progress.epoch - progress.best_epoch >= plan.patience
+            progress.history.append(record)
+            bar.update()
+            bar.set_postfix({name: f"{value:.4g}" for name, value in record.items()})
+            _LOG.debug("%s epoch %d: %s", task.name, progress.epoch, record)
+            if end_epoch is not None and end_epoch(record):
+                progress.stopped = True
+            if plan.checkpoint is not None:
+                plan.checkpoint.write(task, optimizers, progress, best)
+    if best is not None:
+        task.modules.load_state_dict(best)
+    task.modules.eval()
+    return progress
+
+
+def _train_epoch(
+    task: Task, optimizers: list[torch.optim.Optimizer], plan: Plan, epoch: int
+) -> dict[str, float]:
+    rng = stream(plan.seed, task.name, epoch)
+    torch.manual_seed(int(rng.integers(2**31)))
+    task.refresh(epoch, rng)
+    task.modules.train()
+    batches = list(task.batches(epoch, rng))
+    losses = []
+    for number, rows in enumerate(batches):
+        done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
+        scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
+        losses.append(task.backward(rows, rng))
+        if plan.max_grad_norm is not None:
+            clip_gradients(optimizers, plan.max_grad_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return {"loss": float(np.mean(losses)) if losses else math.nan}
+
+
+def _cuda_devices(modules: nn.Module) -> list[torch.device]:
+    return list({p.device for p in modules.parameters() if p.device.type == "cuda"})

@@ -1,0 +1,143 @@
+"""Optimisers: AdamW for dense parameters, a lazy Adam for tables of which a step touches a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RowSparseAdam(torch.optim.Optimizer):
+    """Adam that reads and writes only the rows with a gradient (lazy Adam).
+
+    A row's moments decay only when the row is touched, so cost and memory traffic of a step do not depend
+    on the length of the table. Bias correction uses the common step count, as in ``torch.optim.SparseAdam``;
+    this version avoids the sparse temporaries that make up most of that one's time on a CPU.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of group dicts
+        Their gradients must be row-sparse.
+    lr : float, default=1e-3
+    betas : tuple of float, default=(0.9, 0.999)
+    eps : float, default=1e-8
+    weight_decay : float, default=0.0
+        Decoupled, applied to touched rows only.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        """Update the rows that have a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad.coalesce()
+        ids, values = gradient.indices()[0], gradient.values()
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        mean = state["mean"].index_select(0, ids).lerp_(values, 1 - beta1)
+        square = state["square"].index_select(0, ids).mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["mean"].index_copy_(0, ids, mean)
+        state["square"].index_copy_(0, ids, square)
+        correction1 = 1 - beta1 ** state["step"]
+        correction2 = 1 - beta2 ** state["step"]
+        denominator = square.div_(correction2).sqrt_().add_(group["eps"])
+        rows = parameter.index_select(0, ids)
+        if group["weight_decay"]:
+            rows.mul_(1 - group["lr"] * group["weight_decay"])
+        rows.addcdiv_(mean, denominator, value=-group["lr"] / correction1)
+        parameter.index_copy_(0, ids, rows)
+
+
+def build_optimizers(groups: Iterable[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """Return one optimiser per kind of gradient for groups that say ``sparse`` or not.
+
+    Parameters
+    ----------
+    groups : iterable of dict
+        ``{"params": [...], "lr": float, "weight_decay": float, "sparse": bool}``.
+
+    Returns
+    -------
+    list of Optimizer
+        Every group remembers its rate as ``initial_lr``, which `scale_learning_rate` needs.
+    """
+    kinds: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for group in groups:
+        options = {name: value for name, value in group.items() if name != "sparse"}
+        kinds[group.get("sparse", False)].append(
+            {"weight_decay": 0.0, **options, "initial_lr": group["lr"]}
+        )
+    optimizers: list[torch.optim.Optimizer] = []
+    if kinds[False]:
+        optimizers.append(torch.optim.AdamW(kinds[False]))
+    if kinds[True]:
+        optimizers.append(RowSparseAdam(kinds[True]))
+    return optimizers
+
+
+def scale_learning_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's rate to its initial rate times the factor."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def warmup_then_decay(progress: float, warmup: float = 0.1) -> float:
+    """Return the rate's factor: linear warm-up over the first share of training, then linear decay to 0.
+
+    Parameters
+    ----------
+    progress : float
+        Share of training that is done, in [0, 1].
+    warmup : float, default=0.1
+        Share of training spent warming up.
+    """
+    if progress < warmup:
+        return progress / warmup
+    return max(0.0, (1 - progress) / (1 - warmup))
+
+
+def clip_gradients(optimizers: Iterable[torch.optim.Optimizer], max_norm: float) -> float:
+    """Scale all gradients so that their joint L2 norm is at most `max_norm`; return the norm before.
+
+    torch's own function does not take sparse gradients.
+    """
+    parameters = [
+        parameter
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    total = 0.0
+    for parameter in parameters:
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+        values = parameter.grad.values() if parameter.grad.is_sparse else parameter.grad
+        total += float(values.double().pow(2).sum())
+    norm = total**0.5
+    if norm > max_norm:
+        for parameter in parameters:
+            parameter.grad.mul_(max_norm / norm)
+    return norm

@@ -1,0 +1,297 @@
+"""Training on pools of labels: what a batch is scored against, with complete targets.
+
+A pool holds the batch's positives and whatever the negatives add; a label is a positive of a row by full
+membership, however it got there. Sources: DEXML (ICLR 2024) and NGAME (WSDM 2023) for pools and clustered
+batches, Gandalf (arXiv 2405.04545) for label texts as queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skxc.batching import Batching
+from skxc.losses import Loss
+from skxc.negatives import Negatives, Search, membership, sample_positives
+from skxc.training._loop import Task
+
+Ids = NDArray[np.integer]
+
+
+@dataclass
+class Pool:
+    """One batch: which rows are scored against which labels.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (b,)
+        Samples.
+    queries : ndarray of int, shape (q,)
+        Labels whose texts are queries too (label-text augmentation); usually none.
+    labels : ndarray of int, shape (m,)
+        The pool, sorted and distinct.
+    positives, ignored : ndarray of bool, shape (b + q, m)
+        Targets, and cells that are neither positive nor negative.
+    row_weight : ndarray of float32, shape (b + q,)
+    positive_weight : ndarray of float32, shape (b + q, m), or None
+    """
+
+    rows: Ids
+    queries: Ids
+    labels: Ids
+    positives: NDArray[np.bool_]
+    ignored: NDArray[np.bool_] | None
+    row_weight: NDArray[np.float32]
+    positive_weight: NDArray[np.float32] | None = None
+
+
+@dataclass
+class PoolReport:
+    """Sums over steps of the numbers that expose silent failures.
+
+    Attributes
+    ----------
+    n_steps, n_rows : float
+        Steps, and samples in them.
+    pool_size, positives, masked, cells : float
+        Sums of pool sizes, of positives in the pool, of masked cells and of all cells.
+    n_refreshes : float
+        Number of clusterings and minings.
+    """
+
+    n_steps: float = 0
+    n_rows: float = 0
+    pool_size: float = 0
+    positives: float = 0
+    masked: float = 0
+    cells: float = 0
+    n_refreshes: float = 0
+
+    def add(self, pool: Pool) -> None:
+        """Count a pool."""
+        n_rows = len(pool.rows)
+        self.n_steps += 1
+        self.n_rows += n_rows
+        self.pool_size += len(pool.labels)
+        self.positives += int(pool.positives[:n_rows].sum())
+        self.masked += 0 if pool.ignored is None else int(pool.ignored[:n_rows].sum())
+        self.cells += n_rows * len(pool.labels)
+
+    def as_array(self) -> NDArray[np.float64]:
+        """Return the sums as an array."""
+        return np.array(list(vars(self).values()), dtype=np.float64)
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64]) -> PoolReport:
+        """Return the report of `as_array`."""
+        return cls(*array.tolist())
+
+
+@dataclass
+class PoolSettings:
+    """How pools are drawn and scored; the parts of a recipe that all stages share.
+
+    Attributes
+    ----------
+    loss : Loss
+    temperature : float
+        Divides the cosines, for losses that use one.
+    negatives : Negatives
+    batches : Batching
+    search : callable
+        Exact search, for mining and evaluation.
+    n_positives : int or None
+        Positives of a row that enter the pool at each step; None: all.
+    graph : csr_array of shape (L, L) or None
+        Label graph without diagonal.
+    graph_weight : float
+        Weight of label texts as queries whose positives are their neighbours; 0: none.
+    mask_neighbors : bool
+        Whether neighbours of a row's positives are left out of its negatives.
+    """
+
+    loss: Loss
+    temperature: float
+    negatives: Negatives
+    batches: Batching
+    search: Search
+    n_positives: int | None = None
+    graph: sp.csr_array | None = None
+    graph_weight: float = 0.0
+    mask_neighbors: bool = False
+
+
+class PoolTask(Task):
+    """Train vectors of samples and labels on pools; a subclass says what the vectors are.
+
+    Parameters
+    ----------
+    settings : PoolSettings
+    y : csr_array of shape (n, L)
+        Training labels.
+    sample_weight : ndarray of shape (n,)
+    device : torch.device
+    held_out : (object, csr_array) or None
+        Samples, as `sample_vectors` takes them, and their labels, for early stopping: precision@1 is watched.
+    """
+
+    #: Whether a label text as a query has its own label as a positive. Where query and label share an
+    #: encoder their cosine is 1, so the label must take no part.
+    own_label_is_positive = False
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        y: sp.csr_array,
+        sample_weight: NDArray[np.floating],
+        device: torch.device,
+        held_out: tuple[object, sp.csr_array] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.y = y
+        self.sample_weight = sample_weight.astype(np.float32)
+        self.device = device
+        self.held_out = held_out
+        self.report = PoolReport()
+        settings.negatives.prepare(y)
+
+    # ---- what a subclass writes
+
+    def sample_vectors(self, samples: object | None = None) -> NDArray[np.float32]:
+        """Return current unit vectors of the given samples, by default of all training rows."""
+        raise NotImplementedError
+
+    def label_vectors(self) -> NDArray[np.float32]:
+        """Return the current unit vectors that labels are scored with, shape (L, d)."""
+        raise NotImplementedError
+
+    # ---- batches
+
+    def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[Ids]:
+        """Yield batches of row ids."""
+        return self.settings.batches.batches(epoch, rng)
+
+    def refresh(self, epoch: int, rng: np.random.Generator) -> None:
+        """Cluster and mine again where it is due, on current vectors."""
+        batches, negatives = self.settings.batches, self.settings.negatives
+        cluster, mine = batches.needs_refresh(epoch), negatives.needs_refresh(epoch)
+        if not (cluster or mine):
+            return
+        samples = self.sample_vectors()
+        if cluster:
+            batches.refresh(samples, epoch, rng)
+        if mine:
+            negatives.refresh(samples, self.label_vectors(), self.settings.search)
+        self.report.n_refreshes += 1
+
+    def draw(self, rows: Ids, rng: np.random.Generator) -> Pool:
+        """Return the pool of a batch with complete targets."""
+        settings = self.settings
+        positives = sample_positives(self.y, rows, settings.n_positives, rng)
+        queries = self._draw_queries(len(rows), rng)
+        if len(queries):
+            near = sample_positives(settings.graph, queries, 1, rng)
+            positives = np.concatenate([positives, near])
+        labels = settings.negatives.pool(rows, positives, rng)
+        targets = membership(self.y, rows, labels)
+        pool = Pool(
+            rows,
+            queries,
+            labels,
+            targets,
+            self._neighbours_of_positives(rows, labels, targets),
+            self.sample_weight[rows],
+        )
+        if len(queries):
+            pool = self._add_queries(pool)
+        self.report.add(pool)
+        return pool
+
+    def _draw_queries(self, n_rows: int, rng: np.random.Generator) -> Ids:
+        """Draw labels with neighbours as extra queries, in the proportion L : n of labels to samples."""
+        graph = self.settings.graph
+        if graph is None or not self.settings.graph_weight:
+            return np.empty(0, dtype=np.int64)
+        connected = np.flatnonzero(np.diff(graph.indptr))
+        n_queries = round(n_rows * self.y.shape[1] / self.y.shape[0])
+        return np.sort(rng.choice(connected, min(n_queries, n_rows, len(connected)), replace=False))
+
+    def _neighbours_of_positives(
+        self, rows: Ids, labels: Ids, targets: NDArray[np.bool_]
+    ) -> NDArray[np.bool_] | None:
+        if self.settings.graph is None or not self.settings.mask_neighbors:
+            return None
+        near = sp.csr_array(self.y[rows] @ self.settings.graph)
+        return membership(near, np.arange(len(rows)), labels) & ~targets
+
+    def _add_queries(self, pool: Pool) -> Pool:
+        """Append rows for label texts, whose positives are their neighbours, weighted by the edges."""
+        graph, n_rows = self.settings.graph, len(pool.rows)
+        targets = membership(graph, pool.queries, pool.labels)
+        own = pool.queries[:, None] == pool.labels[None, :]
+        weight = np.ones((n_rows + len(own), len(pool.labels)), dtype=np.float32)
+        weight[n_rows:] = graph[pool.queries][:, pool.labels].toarray()
+        ignored = np.zeros_like(pool.positives) if pool.ignored is None else pool.ignored
+        if self.own_label_is_positive:
+            targets |= own
+            weight[n_rows:][own] = 1
+            own = np.zeros_like(own)
+        scale = self.settings.graph_weight * pool.row_weight.mean()
+        return replace(
+            pool,
+            positives=np.concatenate([pool.positives, targets & ~own]),
+            ignored=np.concatenate([ignored, own]),
+            row_weight=np.concatenate([pool.row_weight, np.full(len(own), scale, np.float32)]),
+            positive_weight=weight,
+        )
+
+    # ---- loss
+
+    def pool_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
+        """Return the loss of unit query vectors (b + q, d) against unit label vectors (m, d)."""
+        loss = self.settings.loss
+        scores = queries @ labels.T
+        if loss.uses_temperature:
+            scores = scores / self.settings.temperature
+        return loss(
+            scores,
+            self._tensor(pool.positives),
+            row_weight=self._tensor(pool.row_weight),
+            ignored=self._tensor(pool.ignored),
+            positive_weight=self._tensor(pool.positive_weight),
+        )
+
+    def _tensor(self, array: NDArray | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(self.device)
+
+    # ---- evaluation and state
+
+    def evaluate(self) -> float:
+        """Return precision@1 on the held-out rows."""
+        samples, truth = self.held_out
+        best = self.settings.search(self.sample_vectors(samples), self.label_vectors(), 1)[0][:, 0]
+        return float(np.mean(truth[np.arange(len(best)), best]))
+
+    def get_state(self) -> dict[str, NDArray]:
+        """Return the arrays of batches, negatives and report."""
+        return {
+            **{f"batches/{k}": array for k, array in self.settings.batches.get_state().items()},
+            **{f"negatives/{k}": array for k, array in self.settings.negatives.get_state().items()},
+            "report": self.report.as_array(),
+        }
+
+    def set_state(self, state: dict[str, NDArray]) -> None:
+        """Take the arrays of `get_state` back."""
+        parts = (("batches/", self.settings.batches), ("negatives/", self.settings.negatives))
+        for prefix, owner in parts:
+            owner.set_state(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        self.report = PoolReport.from_array(state["report"])
