@@ -26,6 +26,10 @@ def test_against_loops(seed):
             assert value == 0.0
 
 
+def test_certainty_shares_a_bin_with_what_is_nearly_certain():
+    assert ece_at_k([[0, 1]], np.array([[1.0, 0.98]]), 2) == pytest.approx(abs(1 - 1.98) / 2)
+
+
 def test_only_the_best_k_count():
     truth = np.array([[1, 0, 0]])
     proba = np.array([[1.0, 0.5, 0.5]])

@@ -116,7 +116,8 @@ def test_hard_predictions_are_ties(dtype):
 def test_scores_beyond_float32_still_rank():
     scores = np.array([[1.0, 1.0 + 1e-12, 1.0 - 1e-12]])
     for form in (scores, sp.csr_array(scores)):
-        assert precision_at_k([[0, 1, 0]], form, 1) == 1.0
+        result = evaluate([[0, 1, 0]], form, ks=(1, 3), metrics=["precision"])
+        assert result["precision@1"] == 1.0
 
 
 def test_k_beyond_the_number_of_labels_counts_misses():
