@@ -1,0 +1,194 @@
+"""From an estimator to JSON and arrays.
+
+None, bool, int, finite float, str and list stand for themselves in JSON. Everything else becomes an
+object with one key, its tag: ``{"tuple": [1, 2]}``, ``{"array": {...}}``, ``{"object": [...]}``.
+`skxc.persistence._rebuild` reads the same tags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import PurePath
+from typing import Any, NoReturn
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc.persistence._classes import HOLDERS, can_be_saved, class_name, is_record
+
+# Wiring for `fit` that a saved model does not need: callbacks and metadata requests.
+_TRANSIENT = {"_skl_callbacks", "_skl_callbacks_to_teardown", "_metadata_request"}
+# What safetensors can hold.
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+BUILTIN_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+NUMPY_TYPES = {name: np.dtype(name).type for name in (*DTYPES, "str", "object")}
+_TYPE_NAMES = {
+    **{cls: f"builtins.{name}" for name, cls in BUILTIN_TYPES.items()},
+    **{cls: f"numpy.{name}" for name, cls in NUMPY_TYPES.items()},
+}
+# Other sparse formats are stored as coo.
+_PIECES = {
+    "csr": ("data", "indices", "indptr"),
+    "csc": ("data", "indices", "indptr"),
+    "coo": ("data", "row", "col"),
+}
+
+
+class Flattener:
+    """Turn an estimator into JSON, and collect its arrays by name without copying them.
+
+    Attributes
+    ----------
+    dense, sparse : dict of str to ndarray
+        Dense arrays, and the pieces of sparse matrices. Memory that occurs twice is in here once.
+    """
+
+    def __init__(self) -> None:
+        self.dense: dict[str, NDArray] = {}
+        self.sparse: dict[str, NDArray] = {}
+        self._names: dict[Any, str] = {}
+        self._open: set[int] = set()
+        # Arrays are recognised by their address, so nothing may be freed before the end.
+        self._alive: list[Any] = []
+
+    def flatten(self, value: Any, path: str) -> Any:
+        """Return the JSON of a value.
+
+        Parameters
+        ----------
+        value : object
+        path : str
+            Where it stands, for messages and for the names of its arrays.
+
+        Raises
+        ------
+        ValueError
+            If the value or something in it cannot be saved.
+        """
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if id(value) in self._open:
+            raise ValueError(f"`{path}` contains itself. Break the cycle before saving.")
+        self._open.add(id(value))
+        self._alive.append(value)
+        node = self._flatten_part(value, path)
+        self._open.remove(id(value))
+        return node
+
+    def _flatten_part(self, value: Any, path: str) -> Any:
+        kind = type(value)
+        if kind is dict:
+            return self._flatten_dict(value, path)
+        if kind in (list, tuple, set, frozenset):
+            return self._flatten_items(value, path)
+        if kind in (np.ndarray, np.memmap):
+            return self._flatten_array(value, path)
+        if sp.issparse(value):
+            return self._flatten_sparse(value, path)
+        return self._flatten_small(value, path)
+
+    def _flatten_small(self, value: Any, path: str) -> Any:
+        if isinstance(value, np.generic) and value.dtype.name in DTYPES:
+            return {"scalar": [value.dtype.name, self.flatten(value.item(), path)]}
+        if type(value) is np.str_:
+            return {"scalar": ["str", str(value)]}
+        if isinstance(value, np.dtype) and value.kind in "biufUO":
+            return {"dtype": value.str}
+        if isinstance(value, type) and value in _TYPE_NAMES:
+            return {"type": _TYPE_NAMES[value]}
+        if type(value) is range:
+            return {"range": [value.start, value.stop, value.step]}
+        if type(value) is np.random.RandomState:
+            return {"random_state": self.flatten(value.get_state(legacy=True), path)}
+        if isinstance(value, PurePath):
+            return {"path": str(value)}
+        if can_be_saved(type(value)):
+            return self._flatten_object(value, path)
+        return _refuse(value, path)
+
+    def _flatten_dict(self, value: dict, path: str) -> Any:
+        if all(type(key) is str for key in value):
+            return {"dict": {k: self.flatten(v, f"{path}.{k}") for k, v in value.items()}}
+        pairs = [
+            [self.flatten(key, f"{path} key"), self.flatten(item, f"{path}[{key!r}]")]
+            for key, item in value.items()
+        ]
+        return {"map": pairs}
+
+    def _flatten_items(self, value: Any, path: str) -> Any:
+        # Sets have no order of their own; a fixed one makes equal models equal files.
+        items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+        nodes = [self.flatten(item, f"{path}[{i}]") for i, item in enumerate(items)]
+        return nodes if type(value) is list else {type(value).__name__: nodes}
+
+    def _flatten_array(self, value: NDArray, path: str) -> Any:
+        if value.dtype.kind in "OU":
+            nodes = [self.flatten(x, f"{path}[{i}]") for i, x in enumerate(value.ravel().tolist())]
+            return {"items": [value.dtype.str, list(value.shape), nodes]}
+        order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+        name = self._store(self.dense, value.T if order == "F" else value, path)
+        return {"array": [name, list(value.shape), order]}
+
+    def _flatten_sparse(self, value: Any, path: str) -> Any:
+        if value.ndim != 2:
+            _refuse(value, path)
+        matrix = value if value.format in _PIECES else value.tocoo()
+        self._alive.append(matrix)
+        pieces = {
+            piece: self._store(self.sparse, getattr(matrix, piece), f"{path}.{piece}")
+            for piece in _PIECES[matrix.format]
+        }
+        kind = "array" if isinstance(value, sp.sparray) else "matrix"
+        return {"sparse": [f"{value.format}_{kind}", list(value.shape), pieces]}
+
+    def _store(self, group: dict[str, NDArray], array: NDArray, path: str) -> str:
+        """Add an array to a group unless its memory is there already; return its name."""
+        if array.dtype.name not in DTYPES:
+            raise ValueError(
+                f"`{path}` must be an array of numbers, bool or str to be saved, but its dtype is "
+                f"{array.dtype}. Convert it, or remove the attribute before saving."
+            )
+        memory = array.__array_interface__
+        key = (id(group), memory["data"][0], array.shape, array.strides, memory["typestr"])
+        if key not in self._names:
+            name = path.partition(".")[2] or path
+            while name in group:  # {"a.b": x, "a": {"b": y}}
+                name += "'"
+            self._names[key] = name
+            group[name] = array
+        return self._names[key]
+
+    def _flatten_object(self, value: Any, path: str) -> Any:
+        name = class_name(type(value))
+        if name in HOLDERS:
+            fields = [getattr(value, field) for field in HOLDERS[name]]
+            arguments = [field() if callable(field) else field for field in fields]
+            return {"holder": [name, self.flatten(arguments, path)]}
+        if is_record(type(value)):
+            state = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        else:
+            state = {k: v for k, v in value.__getstate__().items() if k not in _TRANSIENT}
+        return {"object": [name, self._flatten_state(state, path)]}
+
+    def _flatten_state(self, state: dict[str, Any], path: str) -> dict[str, Any]:
+        self._alive.append(state)  # its values may be made for the occasion
+        return {key: self.flatten(value, f"{path}.{key}") for key, value in state.items()}
+
+
+def _refuse(value: Any, path: str) -> NoReturn:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    name = f"{getattr(named, '__module__', 'builtins')}.{named.__qualname__}"
+    what = name if named is value else f"an object of {name}"
+    raise ValueError(
+        f"`{path}` must be built of numbers, texts, arrays and estimators of skxc and scikit-learn "
+        f"to be saved without a pickle, but holds {what}. Replace it by such a value, or use "
+        "joblib.dump and load the file only where you trust it."
+    )
