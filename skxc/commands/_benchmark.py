@@ -34,6 +34,7 @@ from skxc.commands._worker import read_figures
 from skxc.datasets import XCDataset, load_xc_repository
 
 STDERR = 2  # the descriptor
+START = "import sys; from skxc.commands._worker import main; main(*sys.argv[1:])"
 
 DESCRIPTION = """\
 Fit and score estimators on a data folder, each run in a process of its own.
@@ -165,7 +166,7 @@ def _measure_in_process(run: Run, scratch: Path) -> dict[str, Any]:
     """Start the process of a run; return the figures it left, with an error if it failed."""
     specification = scratch / "specification.json"
     specification.write_text(run.specification())
-    command = [sys.executable, "-m", "skxc.commands._worker", str(specification), str(scratch)]
+    command = [sys.executable, "-c", START, str(specification), str(scratch)]
     # Sleeping instead of spinning threads: CPU figures then count work only.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     process = subprocess.Popen(command, stdout=STDERR, env=environment)

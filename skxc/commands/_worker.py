@@ -1,6 +1,6 @@
 """The process of one benchmark run: fit, save, predict and time one estimator.
 
-Started as ``python -m skxc.commands._worker SPECIFICATION.json FOLDER``.  After each step
+`main` takes the names of a JSON file, the specification, and of a folder.  After each step
 FOLDER/figures.json holds all that is known so far; FOLDER/predictions.npz gets the top labels of
 the test rows before any filter.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -155,7 +154,3 @@ def main(specification: str, folder: str) -> None:
     except Exception as problem:
         note(scratch, error=f"{type(problem).__name__}: {problem}")
         raise
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
