@@ -56,13 +56,15 @@ def labels_from_names(
             f"`names` holds {len(names)} names of which {len(column)} are distinct. "
             "Pass every name once: columns must be unique."
         )
-    _check_all_known(rows, column)
-    indices = [j for row in rows for j in sorted(column[name] for name in row)]
-    indptr = np.cumsum([0, *map(len, rows)])
+    indices = np.array([column.get(name, -1) for row in rows for name in row], dtype=np.int64)
+    if (indices < 0).any():
+        raise _unknown_names(rows, column)
     dtype = index_dtype(max(len(names), len(indices)))
+    indptr = np.cumsum([0, *map(len, rows)]).astype(dtype)
     data = np.ones(len(indices), dtype=np.float32)
-    shape = (len(rows), len(names))
-    return sp.csr_array((data, np.array(indices, dtype), indptr.astype(dtype)), shape=shape), names
+    y = sp.csr_array((data, indices.astype(dtype), indptr), shape=(len(rows), len(names)))
+    y.sort_indices()
+    return y, names
 
 
 def names_from_labels(y: sp.csr_array, names: Sequence[str]) -> list[list[str]]:
@@ -119,11 +121,10 @@ def _name_set(position: int, row: Iterable[str]) -> set[str]:
     return found
 
 
-def _check_all_known(rows: list[set[str]], column: dict[str, int]) -> None:
+def _unknown_names(rows: list[set[str]], column: dict[str, int]) -> ValueError:
     unknown = {name: i for i, row in enumerate(rows) for name in row if name not in column}
-    if unknown:
-        name = min(unknown)
-        raise ValueError(
-            f"{len(unknown)} label names are not in `names`, for example {name!r} of sample "
-            f"{unknown[name]}. Build `names` from all data, or drop these labels first."
-        )
+    name = min(unknown)
+    return ValueError(
+        f"{len(unknown)} label names are not in `names`, for example {name!r} of sample "
+        f"{unknown[name]}. Build `names` from all data, or drop these labels first."
+    )

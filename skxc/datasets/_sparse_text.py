@@ -332,7 +332,7 @@ def _numbers(text: bytes, count: int) -> NDArray[np.float64] | None:
     if not count:
         return np.empty(0) if not text.split() else None
     with warnings.catch_warnings():
-        # Before version 2.3 numpy warns and stops at a word it cannot read, later it raises.
+        # Older versions of numpy warn and stop at a word they cannot read, newer ones raise.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             numbers = np.fromstring(text, dtype=np.float64, sep=" ")
