@@ -1,9 +1,9 @@
 """One level of a balanced tree, all nodes at once, for dense and for sparse rows.
 
-A level has nodes x size places; the rows of a node lie side by side and an empty place is a zero
-row. A vector per node is a (nodes, d) array in the dense case. In the sparse case it is flat, with
-one number per column *in use* in the node, so that memory follows the stored entries and not nodes
-x columns.
+A level has nodes x size places; the rows of a node lie side by side, and an empty place never has
+weight. A vector per node is a (nodes, d) array in the dense case. In the sparse case it is flat,
+with one number per column *in use* in the node, so that memory follows the stored entries and not
+nodes x columns.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ class DenseLevel:
 
     def children(self, order: Order) -> DenseLevel:
         """Return the next level; `order` (nodes, size) holds places of this one, -1 for none."""
-        rows = self._rows.reshape(-1, self._rows.shape[2])[order]
-        rows[order < 0] = 0
-        return DenseLevel(rows)
+        # An empty place repeats the last row; it never gets a weight.
+        return DenseLevel(self._rows.reshape(-1, self._rows.shape[2])[order])
 
     def similarity(self, direction: Floats) -> Floats:
         """Return row . vector of its node, shape (nodes, size)."""

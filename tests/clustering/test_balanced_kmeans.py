@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from skxc.clustering import balanced_kmeans
+from skxc.clustering._balanced_kmeans import _two_random_rows
 
 
 def blobs(n_blobs=8, size=20, d=16, noise=0.05, seed=0):
@@ -50,6 +51,15 @@ def test_one_split_equals_the_loop(n, seed):
     first, second = np.argsort(np.random.default_rng(seed).random(n))[:2]
     leaf = balanced_kmeans(vectors, n_clusters=2, rng=np.random.default_rng(seed))
     assert set(np.flatnonzero(leaf == 1)) == naive_split(vectors, first, second)
+
+
+def test_the_first_centroids_are_two_different_rows_and_no_empty_place():
+    present = np.array([[True, True, False], [False, True, True], [True, True, True]])
+    for seed in range(20):
+        first, second = _two_random_rows(present, np.random.default_rng(seed))
+        assert first.sum(axis=1).tolist() == second.sum(axis=1).tolist() == [1, 1, 1]
+        assert (first * second).sum() == 0
+        assert ((first + second)[~present] == 0).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 31, 32, 33, 100, 257])
