@@ -168,18 +168,17 @@ def test_slope_bounds_and_the_intercept_that_goes_with_them():
 
 
 def test_fit_is_safe_on_heavy_tails():
-    """At the optimum probabilities and smoothed targets have one sum; plain Newton steps diverge."""
+    """At the optimum, probabilities and targets have one sum; plain Newton steps diverge."""
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(100):
         n = int(rng.integers(40, 60))
         score = rng.standard_cauchy(n) ** 3
         hit = score > np.quantile(score, rng.random())
         scores = sp.csr_array((score, np.arange(n), np.array([0, n])), shape=(1, n))
         calibrator = TopKCalibrator(method="platt").fit(scores, sp.csr_array(hit[None]))
         z = (score - calibrator.center_) / calibrator.scale_
-        fitted = 1 / (
-            1 + np.exp(-np.clip(calibrator.slope_ * z + calibrator.intercept_, -700, 700))
-        )
+        logit = np.clip(calibrator.slope_ * z + calibrator.intercept_, -700, 700)
+        fitted = 1 / (1 + np.exp(-logit))
         n_hits = hit.sum()
         targets = np.where(hit, (n_hits + 1) / (n_hits + 2), 1 / (n - n_hits + 2))
         assert fitted.sum() == pytest.approx(targets.sum(), abs=1e-5)
@@ -214,7 +213,7 @@ def test_rounding_errors_of_scores_stay_invisible_on_small_data(n, shift):
     scores, truth = sample(n=n)
     scores.data = scores.data + np.float32(shift)
     calibrator = TopKCalibrator().fit(scores, truth)
-    moved = scores.data * (1 + 1e-7)
+    moved = scores.data.astype(np.float64) * (1 + 1e-7)
     change = calibrator.transform_array(moved) - calibrator.transform_array(scores.data)
     assert np.abs(change).max() < 1e-4
 
