@@ -5,8 +5,9 @@ of true pairs.  With hits :math:`h_{ij}` among the first k labels of n rows,
 
 .. math:: P@k = \frac{1}{n k} \sum_{bins} \sum_{i} \sum_{j \le k,\; l_{ij} \in bin} h_{ij}
 
-so the contributions of the bins add up to P@k.  Since all bins hold the same number of pairs,
-their bars can be compared.  The quantile plots of ECLARE (WWW 2021) are of this kind.
+so the contributions of the bins add up to P@k.  Labels of equal frequency stay together: where
+very many labels have no training row, or one, their bin holds more pairs than the others.  The
+quantile plots of ECLARE (WWW 2021) are of this kind.
 """
 
 from __future__ import annotations
@@ -180,8 +181,10 @@ def plot_precision_by_frequency(results: Mapping[str, FrequencyBins], *, ax: Any
         offset = (i - (len(bins) - 1) / 2) * width
         total = 100 * one.contribution.sum()
         ax.bar(places + offset, 100 * one.contribution, width, label=f"{name} ({total:.1f})")
-    ax.set_xticks(places, bins[0].names)
-    ax.set_xlabel("training rows of the label (bins with equal numbers of true pairs)")
+    share = bins[0].n_true / max(bins[0].n_true.sum(), 1)
+    ticks = [f"{name}\n{part:.0%}" for name, part in zip(bins[0].names, share, strict=True)]
+    ax.set_xticks(places, ticks)
+    ax.set_xlabel("training rows of the label; share of the true pairs")
     ax.set_ylabel(f"contribution to P@{bins[0].k}, percentage points")
     ax.legend(title=f"estimator (P@{bins[0].k})")
     return ax

@@ -117,7 +117,9 @@ def test_plot_draws_one_bar_per_bin_and_name():
     ax = plot_precision_by_frequency({"first": one, "second": one})
     heights = [bar.get_height() for bar in ax.patches]
     np.testing.assert_allclose(heights, np.tile(100 * one.contribution, 2))
-    assert [text.get_text() for text in ax.get_xticklabels()] == one.names
+    shares = [f"{100 * n / one.n_true.sum():.0f}%" for n in one.n_true]
+    ticks = [text.get_text() for text in ax.get_xticklabels()]
+    assert ticks == [f"{name}\n{share}" for name, share in zip(one.names, shares, strict=True)]
     assert "first" in ax.get_legend().get_texts()[0].get_text()
     assert plot_precision_by_frequency({"first": one}, ax=ax) is ax
 
