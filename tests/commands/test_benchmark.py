@@ -160,3 +160,15 @@ def test_margin_is_the_largest_number_of_dropped_pairs_up_to_20(dropped, margin)
     pairs = np.zeros((3, 40))
     pairs[1, : dropped or 0] = 1
     assert _worker.filter_margin(None if dropped is None else sp.csr_array(pairs)) == margin
+
+
+def test_an_encoder_with_a_shuffled_label_graph(text_folder, capfd):
+    expression = "DualEncoderXC(n_epochs=2, encoder=BagEncoder(dim=8))"
+    arguments = ["benchmark", str(text_folder), expression, "--label-graph", "near"]
+    assert main([*arguments, "--shuffle-graph", "--seed", "1"]) == 0
+    (record,) = _lines(capfd.readouterr())
+    assert record["graph"] == "near (shuffled)"
+    assert record["n_iter"] == 2
+    assert record["params"]["random_state"] == 1
+    assert record["params"]["encoder"] == "BagEncoder(dim=8)"
+    assert record["params"]["vectorizer"] is None
