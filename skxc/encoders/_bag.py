@@ -1,7 +1,7 @@
 """Bag of token embeddings: the encoder that trains from scratch on a CPU.
 
-    h(x) = sum_t weight(x, t) e_t            e_t: the token's embedding plus those of the n-grams that spell it
-    f(x) = h + GELU(U h + b)                 one residual block
+    h(x) = sum_t weight(x, t) e_t            e_t: the token's embedding plus those of the n-grams
+    that spell it f(x) = h + GELU(U h + b)                 one residual block
 
 Source: SiameseXML (ICML 2021) for the tf-idf weighted embeddings and the residual block; fastText
 (arXiv 1607.04606) for n-grams. The tables get row-sparse gradients: a step touches only its tokens.
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class BagEncoder(Encoder):
     """Weighted sum of token embeddings and a residual block, trained from scratch.
 
-    Texts become tf-idf weighted words, each with hashed character n-grams (see `SubwordVectorizer`); with CSR
-    features the columns are the tokens and the values the weights, and no text is needed.
+    Texts become tf-idf weighted words, each with hashed character n-grams (see
+    `SubwordVectorizer`); with CSR features the columns are the tokens and the values the weights,
+    and no text is needed.
 
     Parameters
     ----------
@@ -74,7 +75,9 @@ class BagEncoder(Encoder):
         if sp.issparse(collections[0]):
             self.vectorizer_ = None
             self.n_tokens_ = collections[0].shape[1]
-            norms = np.concatenate([np.sqrt(rows.multiply(rows).sum(axis=1)) for rows in collections])
+            norms = np.concatenate(
+                [np.sqrt(rows.multiply(rows).sum(axis=1)) for rows in collections]
+            )
             self.feature_scale_ = float(1 / max(norms.mean(), 1e-12))
             return
         vectorizer = SubwordVectorizer(ngram_range=self.ngram_range, n_buckets=self.n_buckets)
@@ -102,14 +105,20 @@ class BagEncoder(Encoder):
         if self.vectorizer_ is not None and self.n_buckets:
             spelling = self.vectorizer_.spelling_ * np.float32(self.ngram_weight)
         return BagModule(
-            self.n_tokens_, self.dim, spelling=spelling, dropout=self.dropout, residual=self.residual
+            self.n_tokens_,
+            self.dim,
+            spelling=spelling,
+            dropout=self.dropout,
+            residual=self.residual,
         )
 
     def parameter_groups(self, learning_rate: float | None) -> list[dict[str, Any]]:
         """Return the tables (row-sparse) and the residual block, at a tenth of the tables' rate."""
         rate = 0.01 if learning_rate is None else learning_rate
         tables = [p for name, p in self.module_.named_parameters() if name in ("tokens", "ngrams")]
-        dense = [p for name, p in self.module_.named_parameters() if name not in ("tokens", "ngrams")]
+        dense = [
+            p for name, p in self.module_.named_parameters() if name not in ("tokens", "ngrams")
+        ]
         groups: list[dict[str, Any]] = [{"params": tables, "lr": rate, "sparse": True}]
         if dense:
             groups.append({"params": dense, "lr": rate / 10, "weight_decay": 0.01})

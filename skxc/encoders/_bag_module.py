@@ -27,7 +27,13 @@ class BagModule(nn.Module):
     """
 
     def __init__(
-        self, n_tokens: int, dim: int, *, spelling: sp.csr_array | None, dropout: float, residual: bool
+        self,
+        n_tokens: int,
+        dim: int,
+        *,
+        spelling: sp.csr_array | None,
+        dropout: float,
+        residual: bool,
     ) -> None:
         super().__init__()
         self.spelling = spelling
@@ -67,18 +73,22 @@ class BagModule(nn.Module):
         """Multiply by the tables, gathering each token and each n-gram of the batch once."""
         n_tokens = len(self.tokens)
         ids, local = np.unique(rows.indices, return_inverse=True)
-        weights = sp.csr_array((rows.data, local.astype(np.int32), rows.indptr), shape=(rows.shape[0], len(ids)))
+        weights = sp.csr_array(
+            (rows.data, local.astype(np.int32), rows.indptr), shape=(rows.shape[0], len(ids))
+        )
         n_words = int(np.searchsorted(ids, n_tokens))
         vectors = gather_rows(self.tokens, ids[:n_words])
         if self.spelling is not None:
-            # One matrix maps the batch's n-grams to its words; bare n-grams (unknown words) follow them.
+            # One matrix maps the batch's n-grams to its words; bare n-grams (unknown words) follow
+            # them.
             bare = ids[n_words:] - n_tokens
             spelled = self.spelling[ids[:n_words]]
             grams, local = np.unique(np.concatenate([spelled.indices, bare]), return_inverse=True)
             data = np.concatenate([spelled.data, np.ones(len(bare), np.float32)])
             indptr = np.concatenate([spelled.indptr, spelled.nnz + 1 + np.arange(len(bare))])
             mixing = sp.csr_array(
-                (data, local.astype(np.int32), indptr.astype(np.int32)), shape=(len(ids), len(grams))
+                (data, local.astype(np.int32), indptr.astype(np.int32)),
+                shape=(len(ids), len(grams)),
             )
             from_ngrams = sparse_matmul(mixing, gather_rows(self.ngrams, grams))
             vectors = from_ngrams + functional.pad(vectors, (0, 0, 0, len(bare)))

@@ -1,6 +1,6 @@
 """Frozen embeddings: computed elsewhere or once, with a small trainable head on top.
 
-    f(x) = e(x) + B e(x)        e: the given embedding; B starts at zero, so training starts from e
+f(x) = e(x) + B e(x)        e: the given embedding; B starts at zero, so training starts from e
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class FrozenEncoder(Encoder):
     Parameters
     ----------
     encoder : Encoder or None, default=None
-        Embeds texts or features once, when they are prepared, and is not trained. None: the rows that the
-        estimator gets are embeddings already.
+        Embeds texts or features once, when they are prepared, and is not trained. None: the rows
+        that the estimator gets are embeddings already.
     dim : int or None, default=None
         Width of the vectors; None: the embedding's own, and the head starts at the identity.
     dropout : float, default=0.0

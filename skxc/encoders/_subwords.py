@@ -1,13 +1,14 @@
 """Texts to sparse features: tf-idf weighted words, and the hashed character n-grams that spell them.
 
-A word that was never seen still shares n-grams with words that were, so label texts with rare words get a
-vector too (the idea of fastText, arXiv 1607.04606). Known words and n-grams share one column space:
+A word that was never seen still shares n-grams with words that were, so label texts with rare words
+get a vector too (the idea of fastText, arXiv 1607.04606). Known words and n-grams share one column
+space:
 
     columns 0 .. W-1            the words seen in `fit`
     columns W .. W+H-1          n-gram buckets (crc32 of the n-gram modulo H)
 
-`transform` spells a known word by its own column alone; `spelling_` (W x H) says which n-grams it is made
-of, so that a consumer adds them once for every word rather than once for every occurrence.
+`transform` spells a known word by its own column alone; `spelling_` (W x H) says which n-grams it
+is made of, so that a consumer adds them once for every word rather than once for every occurrence.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
     vocabulary_ : dict of str to int
         Column of every known word.
     idf_ : ndarray of float32, shape (n_words,)
-        Inverse document frequency ``ln((1 + n) / (1 + df)) + 1``; unknown words get ``ln(1 + n) + 1``.
+        Inverse document frequency ``ln((1 + n) / (1 + df)) + 1``; unknown words get ``ln(1 + n) +
+        1``.
     spelling_ : csr_array of float32, shape (n_words, n_buckets)
         The n-grams of every known word, weighted ``1 / sqrt(number of its n-grams)``.
 

@@ -1,8 +1,8 @@
 """Hugging Face transformers, by name or local folder, fine-tuned end to end.
 
-Texts are tokenised once; a batch is padded to its own longest row. bfloat16 autocast is on where the hardware
-has it. The saved state is weights, configuration and tokenizer as numbers and JSON, so that loading needs
-neither the folder nor any code from a file.
+Texts are tokenised once; a batch is padded to its own longest row. bfloat16 autocast is on where
+the hardware has it. The saved state is weights, configuration and tokenizer as numbers and JSON, so
+that loading needs neither the folder nor any code from a file.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class TransformerEncoder(Encoder):
     Parameters
     ----------
     model : str
-        Local folder, or a name that the transformers library can find. A folder is never looked up elsewhere.
+        Local folder, or a name that the transformers library can find. A folder is never looked up
+        elsewhere.
     pooling : {"mean", "cls"}, default="mean"
         Mean over the tokens that are not padding, or the first token.
     max_length : int, default=32
@@ -137,9 +138,7 @@ class TransformerEncoder(Encoder):
     def stack(self, batches: list[TokenRows]) -> TokenRows:
         """Return batches one below the other."""
         starts = np.cumsum([0, *(batch.offsets[-1] for batch in batches[:-1])])
-        parts = [
-            batch.offsets[1:] + start for batch, start in zip(batches, starts, strict=True)
-        ]
+        parts = [batch.offsets[1:] + start for batch, start in zip(batches, starts, strict=True)]
         return TokenRows(
             np.concatenate([batch.tokens for batch in batches]), np.concatenate([[0], *parts])
         )

@@ -21,9 +21,11 @@ Rows = Sequence[str] | NDArray | sp.csr_array
 class Encoder(BaseEstimator, ABC):
     """Base class of encoders: a vocabulary that `fit` learns, and a torch module that training moves.
 
-    A subclass writes `_learn` (vocabulary; no label information), `prepare` (rows to an indexable cache, so
-    that training never touches raw text again), and `_build` (the torch module, whose ``forward`` takes
-    ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned before they are fitted.
+    A subclass writes `_learn` (vocabulary; no label information), `prepare` (rows to an indexable
+    cache, so that training never touches raw text again), and `_build` (the torch module, whose
+    ``forward`` takes
+    ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned before they are
+    fitted.
 
     Attributes
     ----------
@@ -165,7 +167,8 @@ class Encoder(BaseEstimator, ABC):
     def _restore(self, arrays: dict[str, NDArray]) -> None:
         import torch
 
-        # A skeleton on the meta device costs nothing; the copies make memory-mapped arrays writable.
+        # A skeleton on the meta device costs nothing; the copies make memory-mapped arrays
+        # writable.
         with torch.device("meta"):
             self.module_ = self._skeleton()
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

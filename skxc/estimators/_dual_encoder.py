@@ -1,7 +1,8 @@
 """DualEncoderXC: one encoder for samples and label texts, label vectors, and retrieval from training rows.
 
-The recipe is `_fit`: prepare texts once; train the encoder on pools of labels, with a free vector per label
-beside its text; optionally train classifiers on the frozen encoder; keep the vectors. Prediction is a search.
+The recipe is `_fit`: prepare texts once; train the encoder on pools of labels, with a free vector
+per label beside its text; optionally train classifiers on the frozen encoder; keep the vectors.
+Prediction is a search.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
     from skxc.training import ClassifierTask, DualEncoderTask, PoolSettings, Progress
 
-# Queries searched at once: bounds the memory of a prediction, whatever the number of rows and labels.
+# Queries searched at once: bounds the memory of a prediction, whatever the number of rows and
+# labels.
 BLOCK_ROWS = 1024
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
@@ -54,49 +56,51 @@ LOSS_NAMES = {"decoupled", "softmax", "balanced", "soft_topk", "triplet", "prob_
 class DualEncoderXC(NeuralBase):
     """Dual encoder for extreme multi-label classification.
 
-    One encoder maps samples and label texts to the same space; a label's score is the cosine of its vector
-    with the sample's. By default a free vector per label is trained beside its text, and the labels of the
-    nearest training rows vote. New labels can be added by their text, and labels without any training row are
-    predicted from theirs.
+    One encoder maps samples and label texts to the same space; a label's score is the cosine of its
+    vector with the sample's. By default a free vector per label is trained beside its text, and the
+    labels of the nearest training rows vote. New labels can be added by their text, and labels
+    without any training row are predicted from theirs.
 
     Parameters
     ----------
     encoder : "bag", str, Path or Encoder, default="bag"
-        ``"bag"`` is `skxc.encoders.BagEncoder`, trained from scratch; another string is the name or folder of
-        a transformer. Set ``encoder__dim`` and the like through `set_params`.
+        ``"bag"`` is `skxc.encoders.BagEncoder`, trained from scratch; another string is the name or
+        folder of a transformer. Set ``encoder__dim`` and the like through `set_params`.
     loss : str or Loss, default="decoupled"
         "decoupled" (DEXML), "softmax", "balanced", "soft_topk", "triplet" (NGAME), "prob_contrastive", "bce" or an
         object of `skxc.losses`. All positives found in the pool count.
     temperature : float, default=0.07
         Divides the cosines in training.
     negatives : {"in_batch", "clustered", "mined", "all"} or Negatives, default="in_batch"
-        Which labels a batch is scored against: the batch's own positives; the same over batches of similar
-        samples (NGAME); with labels mined by the current model; or every label (DEXML).
+        Which labels a batch is scored against: the batch's own positives; the same over batches of
+        similar samples (NGAME); with labels mined by the current model; or every label (DEXML).
     n_positives : int or None, default=None
         Positives of a row that enter the pool at each step; None: all.
     refresh_every : int, default=5
         Epochs between clusterings and minings.
     classifier_stage : {"joint", True, False}, default="joint"
         "joint": a free vector per label is added to the vector of its text, and both are trained together
-        (the prototype of PRIME). True: classifiers are trained after the encoder, on its frozen embeddings
-        (NGAME). False: the pure dual encoder.
+        (the prototype of PRIME). True: classifiers are trained after the encoder, on its frozen
+        embeddings (NGAME). False: the pure dual encoder.
     classifier_epochs : int, default=10
         Epochs of the stage ``classifier_stage=True``.
     label_dropout : float, default=0.5
         Dropout on the free vectors of ``classifier_stage="joint"``.
     fusion : {"none", "sum", "tree"}, default="none"
-        How the scores of label text and classifier are joined, where there is a classifier. "none": the
-        classifier's score alone (which holds the text, if joint). "sum": the mean of both cosines. "tree": their
-        sum and the probability that a shallow tree gives them, fitted on held-out rows (NGAME).
+        How the scores of label text and classifier are joined, where there is a classifier. "none":
+        the classifier's score alone (which holds the text, if joint). "sum": the mean of both
+        cosines. "tree": their sum and the probability that a shallow tree gives them, fitted on
+        held-out rows (NGAME).
     neighbor_weight : float, default=0.5
-        Weight of the votes of the nearest training rows (see `skxc.indices.neighbor_votes`); 0 keeps no
-        training embeddings.
+        Weight of the votes of the nearest training rows (see `skxc.indices.neighbor_votes`); 0
+        keeps no training embeddings.
     n_neighbors : int, default=50
         Training rows that vote.
     neighbor_temperature : float, default=0.1
         Temperature of the softmax over neighbours.
     graph_weight : float, default=0.5
-        With a graph: weight of label texts as extra queries whose positives are their neighbours (Gandalf).
+        With a graph: weight of label texts as extra queries whose positives are their neighbours
+        (Gandalf).
     mask_neighbors : bool, default=True
         With a graph: whether neighbours of a row's positives are left out of its negatives.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
@@ -106,8 +110,8 @@ class DualEncoderXC(NeuralBase):
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 1,024, less for small data.
     micro_batch_size : int or None, default=None
-        Rows encoded at once with gradient caching, which bounds the memory of a step whatever the size of the
-        pool; gradients do not depend on it. None: all at once.
+        Rows encoded at once with gradient caching, which bounds the memory of a step whatever the
+        size of the pool; gradients do not depend on it. None: all at once.
     learning_rate : float or None, default=None
         None: the encoder's own.
     max_grad_norm : float or None, default=None
@@ -121,17 +125,18 @@ class DualEncoderXC(NeuralBase):
     warm_start : bool, default=False
         Whether `fit` goes on from the encoder and label vectors of the previous fit.
     checkpoint_dir : str, Path or None, default=None
-        Folder for a checkpoint after every epoch. A killed fit that is started again with the same parameters
-        and data goes on from there and ends with the same model.
+        Folder for a checkpoint after every epoch. A killed fit that is started again with the same
+        parameters and data goes on from there and ends with the same model.
     top_k : int, default=100
         Number of labels that are retrieved per row.
     threshold : float, default=0.5
         Smallest probability of a predicted label.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
-        Graph over the labels, used in training only. "cooccurrence" builds it from the training labels.
+        Graph over the labels, used in training only. "cooccurrence" builds it from the training
+        labels.
     label_features : LabelTexts, sequence of str, matrix or None, default=None
-        Texts or features of the labels, in the same form as the samples. None: a label is the average of its
-        training rows.
+        Texts or features of the labels, in the same form as the samples. None: a label is the
+        average of its training rows.
     vectorizer : transformer or None, default=None
         Turns texts into features for the bag encoder; None leaves texts to the encoder.
     device : str, default="auto"
@@ -283,7 +288,6 @@ class DualEncoderXC(NeuralBase):
         return self.fusion != "tree" and super()._gives_rows_back(n_samples)
 
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
-        self._forget_search()
         with self._run(data) as run:
             task = self._encoder_task(run, held_out)
             progress = self._train(run, task, self.n_epochs)
@@ -291,8 +295,7 @@ class DualEncoderXC(NeuralBase):
             if self.classifier_stage is True:
                 classifier = self._classifier_task(run, held_out, task)
                 self._train(run, classifier, self.classifier_epochs)
-                self.classifier_weights_ = classifier.label_vectors()
-            self.score_tree_ = None
+                self._set(self._attributes(classifier, data))
             if self.fusion == "tree" and self.classifier_weights_ is not None:
                 self.score_tree_ = self._fit_score_tree(data if held_out is None else held_out)
         self.encoder_.to("cpu")
@@ -355,7 +358,7 @@ class DualEncoderXC(NeuralBase):
                 LabelTextWarning,
                 stacklevel=2,
             )
-        return normalize_rows(data.y.T @ samples)
+        return normalize_rows(sp.csr_array(data.y.T) @ samples)
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
         """Return the table that is trained with the encoder; it starts at zero, where only the text counts."""
@@ -425,7 +428,7 @@ class DualEncoderXC(NeuralBase):
     def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
         """Return the fitted attributes that the current state of a stage amounts to."""
         if task.name == "classifier":
-            return {"classifier_weights_": task.label_vectors(), "score_tree_": None}
+            return {"classifier_weights_": task.label_vectors(), "_built_indices": {}}
         texts, table = task.text_vectors(), task.table
         attributes: dict[str, Any] = {
             "encoder_": task.encoder,
@@ -435,6 +438,7 @@ class DualEncoderXC(NeuralBase):
             "sample_embeddings_": None,
             "sample_votes_": None,
             "score_tree_": None,
+            "_built_indices": {},
         }
         if self.neighbor_weight:
             attributes["sample_embeddings_"] = task.sample_vectors()
@@ -526,7 +530,7 @@ class DualEncoderXC(NeuralBase):
 
     def _index(self, side: str) -> Index:
         """Return the index over these vectors, built when it is first asked for."""
-        built = self.__dict__.setdefault("_built_indices", {})
+        built = self._built_indices
         key = (side, self.fusion, repr(self.index))
         if key not in built:
             vectors = self._vectors(side)
@@ -534,13 +538,11 @@ class DualEncoderXC(NeuralBase):
             built[key].add(vectors)
         return built[key]
 
-    def _forget_search(self) -> None:
-        self.__dict__.pop("_built_indices", None)
-
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without indices, which are built again from the vectors."""
         state = super().__getstate__()
-        state.pop("_built_indices", None)
+        if "_built_indices" in state:
+            state["_built_indices"] = {}
         return state
 
     # ---- new labels
@@ -548,7 +550,8 @@ class DualEncoderXC(NeuralBase):
     def add_labels(self, label_features: Any, *, label_names: Any = None) -> Self:
         """Add labels that are known by their text alone; nothing is trained.
 
-        Old labels keep their ids and their scores, bit for bit. A later `fit` or `clone` forgets added labels.
+        Old labels keep their ids and their scores, bit for bit. A later `fit` or `clone` forgets
+        added labels.
 
         Parameters
         ----------
@@ -585,9 +588,10 @@ class DualEncoderXC(NeuralBase):
         if self.sample_votes_ is not None:
             votes = self.sample_votes_
             shape = (votes.shape[0], grown["n_labels_"])
-            grown["sample_votes_"] = sp.csr_array((votes.data, votes.indices, votes.indptr), shape=shape)
-        self._forget_search()
-        self._set(grown)
+            grown["sample_votes_"] = sp.csr_array(
+                (votes.data, votes.indices, votes.indptr), shape=shape
+            )
+        self._set(grown, _built_indices={})
         return self
 
 

@@ -111,7 +111,9 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
             return root_seed(self.random_state), ""
         drawn = None if self.random_state is None else root_seed(self.random_state)
         params = self.get_params().items()
-        graph = data.graph if data.graph is None or isinstance(data.graph, str) else data.graph.to_csr()
+        graph = (
+            data.graph if data.graph is None or isinstance(data.graph, str) else data.graph.to_csr()
+        )
         name = fingerprint(
             [(key, value) for key, value in params if key not in _NOT_IN_FINGERPRINT],
             *(data.X, data.y, data.sample_weight, data.label_features, graph, data.sample_graph),

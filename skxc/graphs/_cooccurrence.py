@@ -25,5 +25,7 @@ def cooccurrence(y: sp.csr_array, *, top_k: int = 10) -> sp.csr_array:
     """
     frequency = np.bincount(y.indices, minlength=y.shape[1])
     scale = 1 / np.sqrt(np.maximum(frequency, 1))
-    columns = sp.csr_array((scale[y.indices].astype(np.float32), y.indices, y.indptr), shape=y.shape)
+    columns = sp.csr_array(
+        (scale[y.indices].astype(np.float32), y.indices, y.indptr), shape=y.shape
+    )
     return keep_strongest(without_diagonal(sp.csr_array(columns.T @ columns)), top_k)

@@ -1,10 +1,11 @@
 """Retrieval from training rows: the labels of near rows vote, and votes add to the scores of labels.
 
-    score(x, l) = x . v_l + weight * sum_j softmax_j(x . x_j / temperature) y_jl      j: the nearest rows
+    score(x, l) = x . v_l + weight * sum_j softmax_j(x . x_j / temperature) y_jl      j: the nearest
+    rows
 
-Sources: the memory of training instances of RAE-XMC (arXiv 2502.10615) and the retrieval at inference of
-ViXML (arXiv 2511.13189). Votes are added, not mixed under a softmax over labels, so that the score of a label
-does not depend on which other labels exist.
+Sources: the memory of training instances of RAE-XMC (arXiv 2502.10615) and the retrieval at
+inference of ViXML (arXiv 2511.13189). Votes are added, not mixed under a softmax over labels, so
+that the score of a label does not depend on which other labels exist.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def neighbor_votes(
     return Votes(rows, labels, values.astype(np.float32))
 
 
-def add_votes(found: TopK, votes: Votes, weight: float, score_pairs: ScorePairs, n_labels: int) -> TopK:
+def add_votes(
+    found: TopK, votes: Votes, weight: float, score_pairs: ScorePairs, n_labels: int
+) -> TopK:
     """Return the best labels of every query by score plus weighted votes.
 
     Parameters

@@ -1,7 +1,7 @@
 """Checkpoints: one file per run and stage, written atomically after every epoch.
 
-The file's name holds a fingerprint of parameters and data, so that a run finds its own file and no other.
-Because every epoch seeds itself, module, optimiser and task arrays are the whole state.
+The file's name holds a fingerprint of parameters and data, so that a run finds its own file and no
+other. Because every epoch seeds itself, module, optimiser and task arrays are the whole state.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _optimizer_state(
 
 
 def _under(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name[len(prefix) :]: value for name, value in mapping.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: value for name, value in mapping.items() if name.startswith(prefix)
+    }
 
 
 def _array(tensor: torch.Tensor) -> NDArray:

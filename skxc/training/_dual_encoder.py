@@ -4,7 +4,8 @@
     v_l     = f(text of l)                         pure dual encoder
     v_l     = norm(f(text of l) + w_l)             with a free vector w_l per label, trained jointly
 
-Sources: DEXML (ICLR 2024), NGAME (WSDM 2023); PRIME (NAACL 2025) for the sum of text and free vector.
+Sources: DEXML (ICLR 2024), NGAME (WSDM 2023); PRIME (NAACL 2025) for the sum of text and free
+vector.
 """
 
 from __future__ import annotations

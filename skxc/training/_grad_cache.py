@@ -2,10 +2,12 @@
 
 1. encode all chunks without a graph, keeping the state of the random generators before each chunk;
 2. the loss's gradient with respect to the vectors;
-3. encode each chunk again, with a graph and the same random numbers, and send its part of the gradient back.
+3. encode each chunk again, with a graph and the same random numbers, and send its part of the
+gradient back.
 
-Source: Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (arXiv 2101.06983). The price
-is one more forward pass. Without the replay of step 3 dropout masks would differ and the gradients be wrong.
+Source: Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (arXiv 2101.06983).
+The price is one more forward pass. Without the replay of step 3 dropout masks would differ and the
+gradients be wrong.
 """
 
 from __future__ import annotations

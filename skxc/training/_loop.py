@@ -1,8 +1,8 @@
 """The training loop of every torch estimator, to be read from top to bottom.
 
-A method describes itself as a `Task`: its modules, its batches, and the gradients of one batch. The loop
-adds what all methods share: the learning-rate schedule, clipping, seeds, progress, early stopping, and
-checkpoints from which a killed run goes on as if nothing had happened.
+A method describes itself as a `Task`: its modules, its batches, and the gradients of one batch. The
+loop adds what all methods share: the learning-rate schedule, clipping, seeds, progress, early
+stopping, and checkpoints from which a killed run goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,8 +92,8 @@ class Plan:
     verbose : int
         0 is silent, 1 shows a progress bar.
     start_epoch : callable or None
-        Called before every epoch; returns what is called with the epoch's record after it, and stops training
-        by returning True.
+        Called before every epoch; returns what is called with the epoch's record after it, and
+        stops training by returning True.
     """
 
     n_epochs: int
@@ -149,7 +148,11 @@ def train(task: Task, plan: Plan) -> Progress:
     if plan.checkpoint is not None:
         progress, best = plan.checkpoint.resume(task, optimizers, progress)
     bar = tqdm(
-        total=plan.n_epochs, initial=progress.epoch, desc=task.name, unit="epoch", disable=not plan.verbose
+        total=plan.n_epochs,
+        initial=progress.epoch,
+        desc=task.name,
+        unit="epoch",
+        disable=not plan.verbose,
     )
     # Seeded per epoch, inside a fork: the global generator is neither read nor changed.
     with torch.random.fork_rng(devices=_cuda_devices(task.modules)), bar:

@@ -12,9 +12,10 @@ from torch import Tensor
 class RowSparseAdam(torch.optim.Optimizer):
     """Adam that reads and writes only the rows with a gradient (lazy Adam).
 
-    A row's moments decay only when the row is touched, so cost and memory traffic of a step do not depend
-    on the length of the table. Bias correction uses the common step count, as in ``torch.optim.SparseAdam``;
-    this version avoids the sparse temporaries that make up most of that one's time on a CPU.
+    A row's moments decay only when the row is touched, so cost and memory traffic of a step do not
+    depend on the length of the table. Bias correction uses the common step count, as in
+    ``torch.optim.SparseAdam``; this version avoids the sparse temporaries that make up most of that
+    one's time on a CPU.
 
     Parameters
     ----------
@@ -35,7 +36,9 @@ class RowSparseAdam(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -56,7 +59,12 @@ class RowSparseAdam(torch.optim.Optimizer):
         state["step"] += 1
         beta1, beta2 = group["betas"]
         mean = state["mean"].index_select(0, ids).lerp_(values, 1 - beta1)
-        square = state["square"].index_select(0, ids).mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        square = (
+            state["square"]
+            .index_select(0, ids)
+            .mul_(beta2)
+            .addcmul_(values, values, value=1 - beta2)
+        )
         state["mean"].index_copy_(0, ids, mean)
         state["square"].index_copy_(0, ids, square)
         correction1 = 1 - beta1 ** state["step"]

@@ -1,8 +1,8 @@
 """Training on pools of labels: what a batch is scored against, with complete targets.
 
-A pool holds the batch's positives and whatever the negatives add; a label is a positive of a row by full
-membership, however it got there. Sources: DEXML (ICLR 2024) and NGAME (WSDM 2023) for pools and clustered
-batches, Gandalf (arXiv 2405.04545) for label texts as queries.
+A pool holds the batch's positives and whatever the negatives add; a label is a positive of a row by
+full membership, however it got there. Sources: DEXML (ICLR 2024) and NGAME (WSDM 2023) for pools
+and clustered batches, Gandalf (arXiv 2405.04545) for label texts as queries.
 """
 
 from __future__ import annotations
@@ -138,11 +138,12 @@ class PoolTask(Task):
     sample_weight : ndarray of shape (n,)
     device : torch.device
     held_out : (object, csr_array) or None
-        Samples, as `sample_vectors` takes them, and their labels, for early stopping: precision@1 is watched.
+        Samples, as `sample_vectors` takes them, and their labels, for early stopping: precision@1
+        is watched.
     """
 
-    #: Whether a label text as a query has its own label as a positive. Where query and label share an
-    #: encoder their cosine is 1, so the label must take no part.
+    # : Whether a label text as a query has its own label as a positive. Where query and label share
+    # an : encoder their cosine is 1, so the label must take no part.
     own_label_is_positive = False
 
     def __init__(
@@ -257,9 +258,11 @@ class PoolTask(Task):
     def pool_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
         """Return the loss of unit query vectors (b + q, d) against unit label vectors (m, d)."""
         loss = self.settings.loss
-        scores = queries @ labels.T
         if loss.uses_temperature:
-            scores = scores / self.settings.temperature
+            # Scaling the queries spares a pass over the scores, which are the largest array of a
+            # step.
+            queries = queries / self.settings.temperature
+        scores = queries @ labels.T
         return loss(
             scores,
             self._tensor(pool.positives),

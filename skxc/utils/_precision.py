@@ -38,7 +38,8 @@ def resolve_device(device: str) -> torch.device:
 def has_native_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware.
 
-    On a CPU without such instructions autocast is slower than float32, so it must not be the default there.
+    On a CPU without such instructions autocast is slower than float32, so it must not be the
+    default there.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()

@@ -1,7 +1,7 @@
 """Seeds: every random choice is a pure function of `random_state` and of where it is made.
 
-A stream per (stage, epoch) makes a run resumable at any epoch without storing generator states, and keeps
-the global generators of numpy and torch untouched.
+A stream per (stage, epoch) makes a run resumable at any epoch without storing generator states, and
+keeps the global generators of numpy and torch untouched.
 """
 
 from __future__ import annotations

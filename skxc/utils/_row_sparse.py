@@ -64,8 +64,8 @@ def _to_torch(matrix: sp.csr_array, device: torch.device) -> Tensor:
     )
 
 
-# torch says once per process that CSR tensors are in beta. Only their product with a dense matrix is used here,
-# so users are spared the warning.
+# torch says once per process that CSR tensors are in beta. Only their product with a dense matrix
+# is used here, so users are spared the warning.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     _to_torch(sp.csr_array((1, 1), dtype=np.float32), torch.device("cpu"))

@@ -19,8 +19,8 @@ class ScoreTree(BaseEstimator):
 
     References
     ----------
-    Dahiya et al., "NGAME", WSDM 2023, score fusion. There the tree is fitted on training rows, where classifier
-    scores are optimistic; give held-out rows instead.
+    Dahiya et al., "NGAME", WSDM 2023, score fusion. There the tree is fitted on training rows,
+    where classifier scores are optimistic; give held-out rows instead.
     """
 
     def __init__(self, *, max_depth: int = 7, random_state: int = 0) -> None:

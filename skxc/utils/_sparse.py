@@ -1,7 +1,7 @@
 """CSR and top-k helpers: ranking, packing and filtering without ever building an n x L array.
 
-One rule holds everywhere: only stored entries are predictions (a stored zero or negative score is one,
-an absent entry is not), ranks go best first, and ties go to the lower label id.
+One rule holds everywhere: only stored entries are predictions (a stored zero or negative score is
+one, an absent entry is not), ranks go best first, and ties go to the lower label id.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def top_k(scores: NDArray[np.floating], k: int) -> TopK:
     if k == m:
         columns = np.argsort(-scores, axis=1, kind="stable")
     else:
-        # A partition alone would pick any of the columns tied at the cut, so they are settled by hand.
+        # A partition alone would pick any of the columns tied at the cut, so they are settled by
+        # hand.
         cut = np.partition(scores, m - k, axis=1)[:, m - k, None]
         above, tied = scores > cut, scores == cut
         wanted = k - above.sum(axis=1, keepdims=True)
@@ -88,7 +89,9 @@ def top_k(scores: NDArray[np.floating], k: int) -> TopK:
     return columns.astype(np.int32), values.astype(np.float32)
 
 
-def pack_topk(indices: NDArray[np.integer], scores: NDArray[np.floating], n_labels: int) -> sp.csr_array:
+def pack_topk(
+    indices: NDArray[np.integer], scores: NDArray[np.floating], n_labels: int
+) -> sp.csr_array:
     """Pack padded (indices, scores) into a CSR array with sorted columns; entries with id -1 are left out."""
     keep = indices >= 0
     indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
