@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,12 @@ def test_dense_answers_fill_what_was_not_retrieved(table):
     assert probabilities[0, 2] <= base.MISSING_PROBABILITY
 
 
+def test_missing_labels_are_less_probable_than_unlikely_ones(table, monkeypatch):
+    monkeypatch.setattr(base, "MISSING_PROBABILITY", 1)
+    probabilities = fitted_scores(table, "dense").predict_proba(np.eye(2))
+    assert probabilities[0, 2] < probabilities[0, [0, 1, 3]].min()
+
+
 def test_a_dense_row_without_any_score():
     model = fitted_scores(sp.csr_array((2, 4), dtype=np.float32), "dense")
     assert (model.decision_function(np.eye(2)) == -1).all()
@@ -104,7 +111,7 @@ def test_a_dense_row_without_any_score():
 
 def test_threshold_cuts_probabilities(table):
     probabilities = fitted_scores(table).predict_proba(np.eye(2))
-    for threshold in (0.0, float(np.median(probabilities.data)), 1.0):
+    for threshold in (0.0, float(np.sort(probabilities.data)[2]), 1.0):
         predicted = fitted_scores(table, threshold=threshold).predict(np.eye(2))
         assert predicted.nnz == (probabilities.data >= threshold).sum()
         assert predicted.dtype == np.int64
@@ -212,6 +219,13 @@ def test_no_features_are_invented_for_texts():
     assert not hasattr(model, "n_features_in_")
 
 
+def test_an_old_vectoriser_is_forgotten():
+    texts, y, _ = small_texts()
+    model = CentroidXC(vectorizer=TfidfVectorizer()).fit(texts, y)
+    model.set_params(vectorizer=None).fit(texts, y)
+    assert_same_model(model, CentroidXC().fit(texts, y), texts)
+
+
 def test_counts_are_weighted():
     y = sp.csr_array([[1, 0, 1], [1, 0, 0]])
     model = CentroidXC().fit(np.eye(2), y, sample_weight=[2, 3])
@@ -255,9 +269,15 @@ def test_small_data_give_held_out_rows_back(monkeypatch):
             calls.append((self, data, held_out))
             super()._fit(data, held_out)
 
+        def _calibrate(self, held_out):
+            calibrated.append((self, held_out))
+            return super()._calibrate(held_out)
+
+    calibrated = []
     X, y, _ = small_data()
     model = Recorder().fit(X, y)
     (probe, rest, held_out), (final, everything, nothing) = calls
+    assert calibrated == [(probe, held_out)]
     assert (rest.n_samples, held_out.n_samples, everything.n_samples) == (24, 6, 30)
     assert probe is not model
     assert final is model
@@ -268,6 +288,7 @@ def test_small_data_give_held_out_rows_back(monkeypatch):
     monkeypatch.setattr(base, "SMALL_SAMPLE", 30)
     model.fit(X, y)
     ((fitted, rest, held_out),) = calls
+    assert calibrated[1:] == [(model, held_out)]
     assert fitted is model
     assert (rest.n_samples, held_out.n_samples) == (28, 2)
     assert not {*held_out.X.data} & {*rest.X.data}
@@ -275,6 +296,7 @@ def test_small_data_give_held_out_rows_back(monkeypatch):
     calls.clear()
     model.fit(X[:9], y[:9])
     ((fitted, everything, nothing),) = calls
+    assert calibrated[2:] == [(model, everything)]
     assert everything.n_samples == 9
     assert nothing is None
 
@@ -291,6 +313,20 @@ def test_probabilities_are_calibrated():
     assert abs(probabilities.data.mean() - hits.mean()) < 0.03
 
 
+def test_calibration_is_weighted():
+    X, y, _ = small_data()
+    right, wrong = CentroidXC().fit(X, y), CentroidXC().fit(X, y)
+    scores = right.predict_topk(X, 1)[0][:, 0]
+    is_right = y.toarray()[np.arange(30), scores] == 1
+    data = SampleGraphXC().fit(X, y).data_
+    for model, heavy in ((right, is_right), (wrong, ~is_right)):
+        by_content = {tuple(x): flag for x, flag in zip(X.toarray(), heavy, strict=True)}
+        weight = np.array([100.0 if by_content[tuple(x)] else 0.01 for x in data.X.toarray()])
+        model.top_k = 1
+        model.calibrator_ = model._calibrate(replace(data, sample_weight=weight))
+    assert wrong.predict_proba(X).data.mean() < 0.5 < right.predict_proba(X).data.mean()
+
+
 def test_binary_decisions_are_log_odds():
     X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
     X[y == 1] += 2
@@ -298,6 +334,26 @@ def test_binary_decisions_are_log_odds():
     probability = model.predict_proba(X)[:, 1]
     np.testing.assert_allclose(model.decision_function(X), np.log(probability / (1 - probability)))
     np.testing.assert_array_equal(model.predict(X), model.decision_function(X) > 0)
+
+
+def test_tags():
+    tags = CentroidXC().__sklearn_tags__()
+    assert tags.input_tags.sparse
+    assert tags.input_tags.two_d_array
+    assert tags.input_tags.string
+    assert tags.classifier_tags.multi_label
+    assert tags.classifier_tags.multi_class
+    assert not tags.target_tags.multi_output
+    assert tags.target_tags.required
+    assert tags.transformer_tags.preserves_dtype == []
+    tags = CentroidXC(vectorizer=TfidfVectorizer()).__sklearn_tags__().input_tags
+    assert (tags.string, tags.one_d_array, tags.two_d_array, tags.sparse) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert not Scores().__sklearn_tags__().input_tags.string
 
 
 # ---- errors

@@ -13,8 +13,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 
+import skxc
 from skxc import LabelGraph, LabelTexts
 from skxc.base import EmbeddingMixin
+from skxc.estimators import all_estimators
 from skxc.metrics import precision_at_k
 from tests.toys import (
     ESTIMATORS,
@@ -473,6 +475,25 @@ def test_pickle_and_joblib(estimator, tmp_path):
     assert_same_model(model, mapped, X)
     mapped.fit(X, Y)
     assert_same_model(model, mapped, X)
+
+
+@pytest.mark.parametrize("estimator", [estimator for _, estimator in all_estimators()])
+def test_save_and_load(estimator, tmp_path, monkeypatch):
+    texts, y, label_texts = small_texts()
+    sides = estimator in WITH_LABEL_SIDE
+    params = {"label_features": LabelTexts(label_texts, names=label_texts)} if sides else {}
+    for rows, target, model in (
+        (X, Y, make(estimator)),
+        (texts, y, make(estimator, vectorizer=TfidfVectorizer(), **params)),
+    ):
+        model.fit(rows, target).save(tmp_path / "model")
+        with monkeypatch.context() as patch:
+            patch.setattr(pickle, "load", None)
+            patch.setattr(pickle, "loads", None)
+            again = skxc.load(tmp_path / "model")
+        assert_same_model(model, again, rows)
+        assert again.predict_labels(rows, 3) == model.predict_labels(rows, 3)
+        assert clone(again).fit(rows, target).score(rows, target) == model.score(rows, target)
 
 
 @every_estimator

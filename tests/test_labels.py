@@ -116,8 +116,9 @@ def test_label_graph_is_a_clean_copy():
     raw.data[0] = 9
     assert graph.to_csr()[0, 1] == 3
     clean = sp.csr_array(np.eye(2, dtype=np.float32))
-    LabelGraph(clean)
+    graph, texts = LabelGraph(clean), LabelTexts(clean)
     clean.data[0] = 5
+    assert graph.to_csr()[0, 0] == texts.to_csr()[0, 0] == 1
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def problem(kind, seed=0):
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 @pytest.mark.parametrize(
-    ("n_neighbors", "power"), [(1, 1.0), (5, 1.0), (5, 0.0), (20, 2.5), (99, 1)]
+    ("n_neighbors", "power"), [(1, 1.0), (5, 1.0), (5, 0.0), (20, 2.5), (99, 1), (99, 0)]
 )
 def test_votes(kind, n_neighbors, power):
     X, train, y = problem(kind)

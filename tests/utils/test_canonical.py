@@ -46,6 +46,14 @@ def test_the_order_of_rows_is_forgotten():
     np.testing.assert_array_equal(merged, merged_again)
 
 
+def test_the_order_of_many_weights_is_forgotten():
+    same = [sp.csr_array(np.ones((1000, 1), dtype=np.float32))]
+    weight = np.random.default_rng(0).random(1000)
+    orders = [np.random.default_rng(seed).permutation(1000) for seed in range(5)]
+    assert len({weight[order].sum() for order in orders}) > 1
+    assert len({canonical_rows(same, weight[order])[1].item() for order in orders}) == 1
+
+
 def test_the_order_is_not_that_of_the_content():
     X = sp.csr_array(np.arange(1, 201, dtype=np.float32)[:, None])
     rows, _ = canonical_rows([X], np.ones(200))
