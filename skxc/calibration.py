@@ -24,6 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxc.utils._sparse import pair_ids, row_ids
 
+__all__ = ["TopKCalibrator"]
+
 Floats = NDArray[np.float64]
 
 # "auto" trusts the step function only when hits and misses both have this much weight.
