@@ -27,6 +27,7 @@ DTYPES = (
 )
 BUILTIN_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 NUMPY_TYPES = {name: np.dtype(name).type for name in (*DTYPES, "str", "object")}
+_SCALAR_NAMES = {cls: name for name, cls in NUMPY_TYPES.items() if name != "object"}
 _TYPE_NAMES = {
     **{cls: f"builtins.{name}" for name, cls in BUILTIN_TYPES.items()},
     **{cls: f"numpy.{name}" for name, cls in NUMPY_TYPES.items()},
@@ -96,10 +97,8 @@ class Flattener:
         return self._flatten_small(value, path)
 
     def _flatten_small(self, value: Any, path: str) -> Any:
-        if isinstance(value, np.generic) and value.dtype.name in DTYPES:
-            return {"scalar": [value.dtype.name, self.flatten(value.item(), path)]}
-        if type(value) is np.str_:
-            return {"scalar": ["str", str(value)]}
+        if type(value) in _SCALAR_NAMES:
+            return {"scalar": [_SCALAR_NAMES[type(value)], self.flatten(value.item(), path)]}
         if isinstance(value, np.dtype) and value.kind in "biufUO":
             return {"dtype": value.str}
         if isinstance(value, type) and value in _TYPE_NAMES:

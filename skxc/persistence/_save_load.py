@@ -59,7 +59,7 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
     flattener = Flattener()
     root = flattener.flatten(estimator, type(estimator).__name__)
     layout = Layout(Path(folder), secrets.token_hex(4))
-    _check_target(layout.folder)
+    _check_target(layout)
     structure = {
         "format_version": FORMAT_VERSION,
         "skxc_version": skxc.__version__,
@@ -115,10 +115,13 @@ def load(folder: str | PathLike[str]) -> Any:
         return load(folder)
 
 
-def _check_target(folder: Path) -> None:
+def _check_target(layout: Layout) -> None:
+    folder = layout.folder
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder` must be a folder, but {folder} is a file. Choose another name.")
-    if folder.is_dir() and not (folder / STRUCTURE).exists() and any(folder.iterdir()):
+    if not folder.exists() or layout.structure.exists():
+        return
+    if not set(folder.iterdir()) <= set(layout.leftovers()):
         raise ValueError(
             f"`folder` must be new, empty or a saved model, but {folder} holds other files. "
             "Choose another folder, such as a new one inside it."
