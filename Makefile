@@ -1,42 +1,48 @@
-# Every target first sets up .venv (once); `make demo` and `make test` are all that a newcomer needs.
+# Every target first sets up what it needs in .venv; `make demo` and `make test` are all that a newcomer needs.
 VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.skxc-installed
+PY := $(VENV)/bin/python
 QUICK ?=
 PYTEST_WORKERS ?= 2
 
 .PHONY: setup demo test test-all lint format docs clean
 
-setup: $(STAMP)
+setup: $(VENV)/.installed-all
+
+# The demo needs no developer's tools: a first look is quicker without them, unless they are there.
+DEMO := $(firstword $(wildcard $(VENV)/.installed-all) $(VENV)/.installed-plot)
+$(VENV)/.installed-plot: EXTRAS := plot
+$(VENV)/.installed-all: EXTRAS := plot,docs,test,dev
 
 # pip runs again only when the requirements change; an existing .venv is kept and completed.
-$(STAMP): pyproject.toml .ci/constraints.txt
-	test -x $(BIN)/python || "$$(bash .ci/find-python)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .ci/constraints.txt --editable ".[plot,docs,test,dev]"
-	touch $(STAMP)
+$(VENV)/.installed-%: pyproject.toml .ci/constraints.txt
+	@echo "Installing skxc[$(EXTRAS)] into $(VENV); the first time this takes minutes."
+	@test -x $(PY) || "$$(PYTHON='$(PYTHON)' bash .ci/find-python)" -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check \
+		--constraint .ci/constraints.txt --editable ".[$(EXTRAS)]"
+	@touch $@
 
-demo: setup
-	$(BIN)/python -m skxc demo $(if $(QUICK),--quick)
+demo: $(DEMO)
+	$(PY) -m skxc demo $(if $(QUICK),--quick)
 
 # One thread per test process: two processes already fill two cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n $(PYTEST_WORKERS) -q
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) -q
 
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 format: setup
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 
 docs: setup
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:
-	rm -rf build docs/_build docs/api/generated .pytest_cache .mypy_cache .ruff_cache skxc.egg-info
+	rm -rf build docs/_build docs/api/generated demo-output skxc.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
