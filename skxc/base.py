@@ -252,6 +252,11 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         parts = [X, target.matrix] if sample_graph is None else [X, target.matrix, sample_graph]
         rows, weight = canonical_rows(parts, weight)
         y_rows, classes = _drop_absent_classes(target, rows)
+        if y_rows.nnz == 0:
+            raise ValueError(
+                "`y` must hold at least one label in a row of positive weight, but all "
+                f"{len(rows)} different rows have none. Check how `y` was built."
+            )
         data = TrainingSet(
             X=self._fit_vectorizer(X[rows]),
             y=y_rows,
@@ -379,24 +384,20 @@ class BaseXC(ClassifierMixin, BaseEstimator):
     # ---- calibration
 
     def _fit_calibrated(self, data: TrainingSet) -> None:
-        """Train, with some rows held out to turn scores into probabilities.
-
-        Canonical rows are in random order, so the first ones are a fair draw.
-        """
+        """Train, with some rows held out to turn scores into probabilities."""
         self.__dict__.pop("calibrator_", None)
-        n_held = _n_held_out(data.n_samples)
-        held_out, rest = data, data
-        if n_held:
-            rows = np.arange(data.n_samples)
-            held_out, rest = data.take(rows[:n_held]), data.take(rows[n_held:])
-        if not n_held or not self._gives_rows_back(data.n_samples):
-            self._fit(rest, held_out if n_held else None)
+        rest, held_out = _hold_out(data)
+        if held_out is None:
+            self._fit(data, None)
+            self.calibrator_ = self._calibrate(data)
+        elif self._gives_rows_back(data.n_samples):
+            probe = self._silent_copy()
+            probe._fit(rest, held_out)
+            self.calibrator_ = probe._calibrate(held_out)
+            self._fit(data, None)
+        else:
+            self._fit(rest, held_out)
             self.calibrator_ = self._calibrate(held_out)
-            return
-        probe = self._silent_copy()
-        probe._fit(rest, held_out)
-        self.calibrator_ = probe._calibrate(held_out)
-        self._fit(data, None)
 
     def _gives_rows_back(self, n_samples: int) -> bool:
         """Return whether a second training uses the held-out rows too."""
@@ -816,6 +817,19 @@ def _n_held_out(n_samples: int) -> int:
     if n_samples < SMALL_SAMPLE:
         return math.ceil(n_samples / 5)
     return min(1000, math.ceil(n_samples / 20))
+
+
+def _hold_out(data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
+    """Return the rows to train on and the held-out ones, None where there are too few.
+
+    Canonical rows are in random order, so the first ones are a fair draw.
+    """
+    n_held = _n_held_out(data.n_samples)
+    rows = np.arange(data.n_samples)
+    rest = data.take(rows[n_held:])
+    if n_held == 0 or rest.y.nnz == 0:
+        return data, None
+    return rest, data.take(rows[:n_held])
 
 
 def _row_minimum(matrix: sp.csr_array) -> NDArray[np.floating]:

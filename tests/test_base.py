@@ -301,6 +301,16 @@ def test_small_data_give_held_out_rows_back(monkeypatch):
     assert nothing is None
 
 
+def test_the_only_label_is_not_held_out():
+    for row in range(20):
+        y = np.zeros((20, 2), dtype=int)
+        y[row, 1] = 1
+        data = SampleGraphXC().fit(np.arange(1, 21)[:, None], sp.csr_array(y)).data_
+        rest, held_out = base._hold_out(data)
+        assert rest.y.nnz == 1
+        assert held_out is None or held_out.n_samples == 4
+
+
 def test_probabilities_are_calibrated():
     X, y, _ = small_data(n=3000, n_labels=20, seed=1)
     model = CentroidXC(top_k=5).fit(X[:2500], y[:2500])
@@ -315,16 +325,17 @@ def test_probabilities_are_calibrated():
 
 def test_calibration_is_weighted():
     X, y, _ = small_data()
-    right, wrong = CentroidXC().fit(X, y), CentroidXC().fit(X, y)
-    scores = right.predict_topk(X, 1)[0][:, 0]
-    is_right = y.toarray()[np.arange(30), scores] == 1
-    data = SampleGraphXC().fit(X, y).data_
-    for model, heavy in ((right, is_right), (wrong, ~is_right)):
-        by_content = {tuple(x): flag for x, flag in zip(X.toarray(), heavy, strict=True)}
-        weight = np.array([100.0 if by_content[tuple(x)] else 0.01 for x in data.X.toarray()])
-        model.top_k = 1
-        model.calibrator_ = model._calibrate(replace(data, sample_weight=weight))
-    assert wrong.predict_proba(X).data.mean() < 0.5 < right.predict_proba(X).data.mean()
+    y = y[np.random.default_rng(0).permutation(30)]
+    model = SampleGraphXC(top_k=1).fit(X, y)
+    best = model.predict_topk(model.data_.X, 1)[0]
+    is_right = np.take_along_axis(model.data_.y.toarray(), best, axis=1)[:, 0] == 1
+    assert 5 < is_right.sum() < 25
+    means = []
+    for heavy in (is_right, ~is_right):
+        weighted = replace(model.data_, sample_weight=np.where(heavy, 10.0, 0.1))
+        model.calibrator_ = model._calibrate(weighted)
+        means.append(model.predict_proba(X).data.mean())
+    assert means[0] > means[1] + 0.3
 
 
 def test_binary_decisions_are_log_odds():
@@ -384,6 +395,7 @@ def test_a_vectoriser_needs_texts():
     ("arguments", "error", "message"),
     [
         ({"y": np.eye(3)}, ValueError, "`y` has 3 rows but `X` has 2. Pass one row of labels"),
+        ({"y": np.zeros((2, 2))}, ValueError, "`y` must hold at least one label in a row of posit"),
         ({"sample_weight": [1, 2, 3]}, ValueError, r"sample_weight.*\(3,\).*\(2,\)"),
         ({"sample_weight": [0, 0]}, ValueError, "(?i)weight.*zero"),
         ({"sample_weight": [1, -1]}, ValueError, "(?i)negative"),

@@ -13,7 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "skxc"
 MAY_IMPORT = {
     "estimators": {
         *("base", "labels", "training", "negatives", "batching", "graphs", "clustering"),
-        *("encoders", "indices", "losses", "linear", "calibration", "utils", "exceptions"),
+        *(
+            "encoders",
+            "indices",
+            "losses",
+            "linear",
+            "calibration",
+            "metrics",
+            "utils",
+            "exceptions",
+        ),
     },
     "training": {"losses", "negatives", "batching", "utils"},
     "negatives": {"indices", "clustering", "utils"},
@@ -35,8 +44,12 @@ MAY_IMPORT = {
     "utils": set(),
 }
 # What a room may import inside functions only, so that the rooms still load without each other:
-# the base class calibrates, saves itself, and turns the name of an encoder into the object.
-MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence", "encoders"}}
+# the base class calibrates, saves itself, and turns the name of an encoder into the object, and a
+# training keeps its checkpoints as saved models are kept.
+MAY_IMPORT_ON_USE = {
+    "base": {"calibration", "persistence", "encoders"},
+    "training": {"persistence"},
+}
 # Anything public.
 FREE = {"inspection", "commands", "__init__", "__main__"}
 
