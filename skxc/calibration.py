@@ -28,8 +28,8 @@ __all__ = ["TopKCalibrator"]
 
 Floats = NDArray[np.float64]
 
-# "auto" trusts the step function only when hits and misses both have this much weight.
-_ENOUGH_FOR_ISOTONIC = 500
+# "auto" takes the step function when hits and misses both have this much weight.
+_ENOUGH_FOR_ISOTONIC = 100
 _PLATT_SHARE = 0.05
 # The largest slope and the smallest unit of z bound how strongly a rounding error shows in Platt's
 # curve: dp <= 0.25 * 20 * (1e-7 |s|) / (5e-3 max |s|) = 1e-4 for a relative change of 1e-7 in s.
@@ -50,7 +50,7 @@ class TopKCalibrator(BaseEstimator):
     ----------
     method : {"auto", "isotonic", "platt"}, default="auto"
         "isotonic" is the more flexible, "platt" the smoother one. "auto" is isotonic if at least
-        500 stored entries are hits and 500 are misses (in sample weight), else Platt.
+        100 stored entries are hits and 100 are misses (in sample weight), else Platt.
 
     Attributes
     ----------
