@@ -24,7 +24,7 @@ MAY_IMPORT = {
             "exceptions",
         ),
     },
-    "training": {"losses", "negatives", "batching", "utils"},
+    "training": {"losses", "negatives", "batching", "persistence", "utils"},
     "negatives": {"indices", "clustering", "utils"},
     "batching": {"indices", "clustering", "utils"},
     "linear": {"clustering", "utils"},
@@ -44,12 +44,8 @@ MAY_IMPORT = {
     "utils": set(),
 }
 # What a room may import inside functions only, so that the rooms still load without each other:
-# the base class calibrates, saves itself, and turns the name of an encoder into the object, and a
-# training keeps its checkpoints as saved models are kept.
-MAY_IMPORT_ON_USE = {
-    "base": {"calibration", "persistence", "encoders"},
-    "training": {"persistence"},
-}
+# the base class calibrates, saves itself, and turns the name of an encoder into the object.
+MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence", "encoders"}}
 # Anything public.
 FREE = {"inspection", "commands", "__init__", "__main__"}
 

@@ -1,7 +1,7 @@
 """Bag of token embeddings: the encoder that trains from scratch on a CPU.
 
-    h(x) = sum_t weight(x, t) e_t            e_t: the token's embedding plus those of the n-grams
-    that spell it f(x) = h + GELU(U h + b)                 one residual block
+    h(x) = sum_t weight(x, t) e_t      e_t: the token's embedding plus those of its n-grams
+    f(x) = h + GELU(U h + b)           one residual block
 
 Source: SiameseXML (ICML 2021) for the tf-idf weighted embeddings and the residual block; fastText
 (arXiv 1607.04606) for n-grams. The tables get row-sparse gradients: a step touches only its tokens.

@@ -48,7 +48,7 @@ class BagModule(nn.Module):
         self._table: Tensor | None = None
 
     def train(self, mode: bool = True) -> BagModule:
-        """Switch mode; the table of spelled words that evaluation keeps is dropped when training starts."""
+        """Switch mode; training drops the table of spelled words that evaluation keeps."""
         if mode:
             self._table = None
         return super().train(mode)
@@ -79,8 +79,8 @@ class BagModule(nn.Module):
         n_words = int(np.searchsorted(ids, n_tokens))
         vectors = gather_rows(self.tokens, ids[:n_words])
         if self.spelling is not None:
-            # One matrix maps the batch's n-grams to its words; bare n-grams (unknown words) follow
-            # them.
+            # One matrix maps the batch's n-grams to its words, and to the bare n-grams (those of
+            # unknown words) after them.
             bare = ids[n_words:] - n_tokens
             spelled = self.spelling[ids[:n_words]]
             grams, local = np.unique(np.concatenate([spelled.indices, bare]), return_inverse=True)

@@ -77,7 +77,7 @@ def _as_matrix(rows: Rows) -> NDArray[np.float32]:
     matrix = np.asarray(rows)
     if matrix.ndim != 2 or matrix.dtype == object:
         raise ValueError(
-            "`X` must hold embeddings, one row each, because FrozenEncoder has no encoder, but holds texts. "
-            "Pass a matrix, or FrozenEncoder(TransformerEncoder(folder))."
+            "`X` must hold embeddings because FrozenEncoder has no encoder of its own, but holds "
+            "texts. Pass a matrix, or FrozenEncoder(TransformerEncoder(folder))."
         )
     return matrix.astype(np.float32, copy=False)

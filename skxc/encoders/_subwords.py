@@ -1,4 +1,4 @@
-"""Texts to sparse features: tf-idf weighted words, and the hashed character n-grams that spell them.
+"""Texts to sparse features: tf-idf weighted words, and hashed character n-grams that spell them.
 
 A word that was never seen still shares n-grams with words that were, so label texts with rare words
 get a vector too (the idea of fastText, arXiv 1607.04606). Known words and n-grams share one column
@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+")
 
 
 class SubwordVectorizer(TransformerMixin, BaseEstimator):
-    """Turn texts into tf-idf rows over known words and, for unknown words, hashed character n-grams.
+    """Turn texts into tf-idf rows over known words, and hashed character n-grams of unknown ones.
 
     Parameters
     ----------
@@ -45,8 +45,9 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
     vocabulary_ : dict of str to int
         Column of every known word.
     idf_ : ndarray of float32, shape (n_words,)
-        Inverse document frequency ``ln((1 + n) / (1 + df)) + 1``; unknown words get ``ln(1 + n) +
-        1``.
+        Inverse document frequency ``ln((1 + n) / (1 + df)) + 1``.
+    unknown_idf_ : float
+        That of unknown words, ``ln(1 + n) + 1``.
     spelling_ : csr_array of float32, shape (n_words, n_buckets)
         The n-grams of every known word, weighted ``1 / sqrt(number of its n-grams)``.
 
@@ -151,7 +152,7 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
 def _count_words(
     texts: Iterable[str], known: dict[str, int], unknown: dict[str, int]
 ) -> sp.csr_array:
-    """Count lower-case words per text; words that are not known get the next columns, and enter `unknown`."""
+    """Count the lower-case words of texts; unknown words enter `unknown`, with the next columns."""
     indices: list[int] = []
     indptr = [0]
     for text in texts:

@@ -102,8 +102,8 @@ class TransformerEncoder(Encoder):
 
         if any(sp.issparse(rows) for rows in collections):
             raise ValueError(
-                "`X` must hold texts for a transformer, but is a feature matrix. Pass texts, or use "
-                'encoder="bag".'
+                "`X` must hold texts for a transformer, but is a feature matrix. Pass texts, or "
+                'use encoder="bag".'
             )
         if self.pooling not in ("mean", "cls"):
             raise ValueError(f'`pooling` must be "mean" or "cls", but is {self.pooling!r}.')
@@ -112,8 +112,8 @@ class TransformerEncoder(Encoder):
             tokenizer = AutoTokenizer.from_pretrained(self.model, use_fast=True)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"`encoder` must be a transformer's folder or name, but {self.model!r} cannot be read. "
-                "Pass a folder with config.json, tokenizer and weights."
+                f"`encoder` must be a transformer's folder or name, but {self.model!r} cannot be "
+                "read. Pass a folder with config.json, tokenizer and weights."
             ) from error
         self.tokenizer_json_ = tokenizer.backend_tokenizer.to_str()
         self.config_ = config.to_dict()

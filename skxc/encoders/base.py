@@ -1,9 +1,8 @@
-"""What an encoder is: rows (texts or features) in, vectors out, the same map for samples and labels."""
+"""What an encoder is: texts or features in, vectors out, the same map for samples and labels."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +14,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Rows = Sequence[str] | NDArray | sp.csr_array
+# A sequence of str, a matrix of embeddings or a csr_array of features; an encoder says which.
+Rows = Any
 
 
 class Encoder(BaseEstimator, ABC):
-    """Base class of encoders: a vocabulary that `fit` learns, and a torch module that training moves.
+    """Base class of encoders: a vocabulary that `fit` learns, and a module that training moves.
 
     A subclass writes `_learn` (vocabulary; no label information), `prepare` (rows to an indexable
     cache, so that training never touches raw text again), and `_build` (the torch module, whose
-    ``forward`` takes
-    ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned before they are
-    fitted.
+    ``forward`` takes ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned
+    before they are fitted.
 
     Attributes
     ----------
@@ -79,11 +78,11 @@ class Encoder(BaseEstimator, ABC):
 
     @abstractmethod
     def prepare(self, rows: Rows) -> Any:
-        """Return an indexable cache of the rows (``cache[ids]`` is a batch, ``cache.shape[0]`` their number)."""
+        """Return the rows as a cache: ``cache[ids]`` is a batch, ``cache.shape[0]`` the length."""
 
     @abstractmethod
     def parameter_groups(self, learning_rate: float | None) -> list[dict[str, Any]]:
-        """Return optimiser groups ``{"params", "lr", "weight_decay", "sparse"}``; None: own rates."""
+        """Return groups for `build_optimizers`, with this rate; None: the encoder's own rates."""
 
     def stack(self, batches: list[Any]) -> Any:
         """Return batches of prepared rows one below the other, as one batch."""
@@ -143,7 +142,7 @@ class Encoder(BaseEstimator, ABC):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with the module's tensors as CPU numpy arrays, loadable on any machine."""
+        """Return the state with the module as CPU numpy arrays, which load on any machine."""
         state = dict(super().__getstate__())
         module = state.pop("module_", None)
         if module is not None:
@@ -167,8 +166,7 @@ class Encoder(BaseEstimator, ABC):
     def _restore(self, arrays: dict[str, NDArray]) -> None:
         import torch
 
-        # A skeleton on the meta device costs nothing; the copies make memory-mapped arrays
-        # writable.
+        # A skeleton on the meta device costs nothing; copies make memory-mapped arrays writable.
         with torch.device("meta"):
             self.module_ = self._skeleton()
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""DualEncoderXC: one encoder for samples and label texts, label vectors, and retrieval from training rows.
+"""DualEncoderXC: one encoder for samples and label texts, and retrieval from training rows.
 
 The recipe is `_fit`: prepare texts once; train the encoder on pools of labels, with a free vector
 per label beside its text; optionally train classifiers on the frozen encoder; keep the vectors.
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
     from skxc.training import ClassifierTask, DualEncoderTask, PoolSettings, Progress
 
-# Queries searched at once: bounds the memory of a prediction, whatever the number of rows and
-# labels.
+# Queries searched at once: bounds the memory of a prediction, however many rows and labels.
 BLOCK_ROWS = 1024
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
@@ -67,8 +66,9 @@ class DualEncoderXC(NeuralBase):
         ``"bag"`` is `skxc.encoders.BagEncoder`, trained from scratch; another string is the name or
         folder of a transformer. Set ``encoder__dim`` and the like through `set_params`.
     loss : str or Loss, default="decoupled"
-        "decoupled" (DEXML), "softmax", "balanced", "soft_topk", "triplet" (NGAME), "prob_contrastive", "bce" or an
-        object of `skxc.losses`. All positives found in the pool count.
+        "decoupled" (DEXML), "softmax", "balanced", "soft_topk", "triplet" (NGAME),
+        "prob_contrastive", "bce" or an object of `skxc.losses`. All positives found in the pool
+        count.
     temperature : float, default=0.07
         Divides the cosines in training.
     negatives : {"in_batch", "clustered", "mined", "all"} or Negatives, default="in_batch"
@@ -79,9 +79,9 @@ class DualEncoderXC(NeuralBase):
     refresh_every : int, default=5
         Epochs between clusterings and minings.
     classifier_stage : {"joint", True, False}, default="joint"
-        "joint": a free vector per label is added to the vector of its text, and both are trained together
-        (the prototype of PRIME). True: classifiers are trained after the encoder, on its frozen
-        embeddings (NGAME). False: the pure dual encoder.
+        "joint": a free vector per label is added to the vector of its text, and both are trained
+        together (the prototype of PRIME). True: classifiers are trained after the encoder, on its
+        frozen embeddings (NGAME). False: the pure dual encoder.
     classifier_epochs : int, default=10
         Epochs of the stage ``classifier_stage=True``.
     label_dropout : float, default=0.5
@@ -301,8 +301,8 @@ class DualEncoderXC(NeuralBase):
         self.encoder_.to("cpu")
         if self.masked_fraction_ > LARGE_MASKED_SHARE:
             warnings.warn(
-                f"The graph masks {self.masked_fraction_:.0%} of all negatives. Keep only its strongest edges, "
-                "or set mask_neighbors=False.",
+                f"The graph masks {self.masked_fraction_:.0%} of all negatives. Keep only its "
+                "strongest edges, or set mask_neighbors=False.",
                 stacklevel=2,
             )
 
@@ -335,33 +335,35 @@ class DualEncoderXC(NeuralBase):
             if len(self.label_embeddings_) != data.n_labels:
                 raise ValueError(
                     f"`y` has {data.n_labels} labels but the model to go on with has "
-                    f"{len(self.label_embeddings_)}: use add_labels for new labels, or warm_start=False."
+                    f"{len(self.label_embeddings_)}. Use add_labels for new labels, or "
+                    "warm_start=False."
                 )
             return self.encoder_
         encoder = make_encoder(self.encoder)
         if data.label_features is None and not encoder.averages_rows:
             raise ValueError(
-                f"`label_features` must be given for {type(encoder).__name__}, which cannot average training rows "
-                "into labels, but is None. Pass one text per label."
+                f"`label_features` must be given for {type(encoder).__name__}, which cannot "
+                "average training rows into labels, but is None. Pass one text per label."
             )
         sides = [data.X] if data.label_features is None else [data.X, data.label_features]
         return encoder.fit(*sides, seed=run.seed)
 
     def _prepare_labels(self, encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
-        """Return the prepared label side; without one a label is the average of its training rows."""
+        """Return the prepared label side; without one a label averages its training rows."""
         if data.label_features is not None:
             return encoder.prepare(data.label_features)
         if self.input_layout_ == "texts" and self.vectorizer is None:
             warnings.warn(
-                "`X` holds texts but there are no label texts: labels are averages of their training rows, and "
-                "those without any cannot be predicted. Pass label_features, one text per label.",
+                "`X` holds texts but there are no label texts: labels are averages of their "
+                "training rows, and those without any cannot be predicted. Pass label_features, "
+                "one text per label.",
                 LabelTextWarning,
                 stacklevel=2,
             )
         return normalize_rows(sp.csr_array(data.y.T) @ samples)
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
-        """Return the table that is trained with the encoder; it starts at zero, where only the text counts."""
+        """Return the table that is trained with the encoder; it starts at zero: text alone."""
         from skxc.training import LabelTable
 
         if self.classifier_stage != "joint":
@@ -464,7 +466,7 @@ class DualEncoderXC(NeuralBase):
         return np.concatenate(labels), np.concatenate(scores)
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
-        """Return the best labels of a block: from the label vectors, then with the votes of near rows."""
+        """Return the best labels of a block, by the label vectors and the votes of near rows."""
         found = self._search_labels(queries, k)
         if not self.neighbor_weight or self.sample_embeddings_ is None:
             return found
@@ -574,8 +576,8 @@ class DualEncoderXC(NeuralBase):
         unknown = self.encoder_.unknown_share(prepared)
         if unknown > LARGE_UNKNOWN_SHARE:
             warnings.warn(
-                f"{unknown:.0%} of the words of the new labels were not seen in training, so their vectors rest "
-                "on parts of words. Fit again with rows that have these labels.",
+                f"{unknown:.0%} of the words of the new labels were not seen in training, so their "
+                "vectors rest on parts of words. Fit again with rows that have these labels.",
                 LabelTextWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""What the estimators that train with torch share: devices, threads, seeds, callbacks, checkpoints."""
+"""What estimators that train with torch share: device, threads, seeds, callbacks, checkpoints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Run:
 
 
 class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
-    """Base of estimators that train epoch by epoch; a subclass calls `_train` for each of its stages."""
+    """Base of estimators that train epoch by epoch; a subclass calls `_train` for each stage."""
 
     _accepts_texts: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -16,5 +16,5 @@ def without_diagonal(graph: sp.csr_array) -> sp.csr_array:
 
 
 def keep_strongest(graph: sp.csr_array, top_k: int) -> sp.csr_array:
-    """Return the graph with at most `top_k` edges per row, the heaviest; ties to the lower column."""
+    """Return the graph with the `top_k` heaviest edges of every row; ties to the lower column."""
     return pack_topk(*rank_rows(graph, top_k), graph.shape[1])

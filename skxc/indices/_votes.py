@@ -1,7 +1,7 @@
-"""Retrieval from training rows: the labels of near rows vote, and votes add to the scores of labels.
+"""Retrieval from training rows: the labels of near rows vote, and votes add to label scores.
 
-    score(x, l) = x . v_l + weight * sum_j softmax_j(x . x_j / temperature) y_jl      j: the nearest
-    rows
+    score(x, l) = x . v_l + weight * sum_j share_j y_jl             j: the nearest rows
+    share_j     = row_weight_j exp(x . x_j / temperature) / total
 
 Sources: the memory of training instances of RAE-XMC (arXiv 2502.10615) and the retrieval at
 inference of ViXML (arXiv 2511.13189). Votes are added, not mixed under a softmax over labels, so

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skxc.persistence import read_state, write_state
+
 if TYPE_CHECKING:
     from skxc.training._loop import Progress, Task
 
@@ -42,8 +44,6 @@ class Checkpoint:
         best: dict[str, torch.Tensor] | None,
     ) -> None:
         """Replace the file by the current state."""
-        from skxc.persistence import write_state
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"module/{name}": _array(t) for name, t in task.modules.state_dict().items()}
         arrays |= {f"task/{name}": array for name, array in task.get_state().items()}
@@ -62,9 +62,7 @@ class Checkpoint:
     def resume(
         self, task: Task, optimizers: list[torch.optim.Optimizer], fresh: Progress
     ) -> tuple[Progress, dict[str, torch.Tensor] | None]:
-        """Load the file into task and optimisers if there is one; return progress and best weights."""
-        from skxc.persistence import read_state
-
+        """Load the file, if there is one, into task and optimisers; return progress and best."""
         found = read_state(self.path)
         if found is None:
             return fresh, None

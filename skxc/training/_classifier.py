@@ -1,4 +1,4 @@
-"""The classifier stage: one vector per label on frozen embeddings, so that an epoch is matrix work only.
+"""The classifier stage: a vector per label on frozen embeddings; an epoch is matrix work only.
 
     s(x, l) = norm(dropout(e(x))) . norm(w_l) / temperature,    w_l starts at the label's own vector
 

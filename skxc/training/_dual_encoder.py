@@ -4,8 +4,7 @@
     v_l     = f(text of l)                         pure dual encoder
     v_l     = norm(f(text of l) + w_l)             with a free vector w_l per label, trained jointly
 
-Sources: DEXML (ICLR 2024), NGAME (WSDM 2023); PRIME (NAACL 2025) for the sum of text and free
-vector.
+Sources: DEXML (ICLR 2024), NGAME (WSDM 2023); for text plus free vector, PRIME (NAACL 2025).
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class DualEncoderTask(PoolTask):
         return float(loss.detach())
 
     def _chunks(self, pool: Pool) -> list[Any]:
-        """Return prepared samples, query labels and pool labels, in this order: at once or in chunks."""
+        """Return prepared samples, query labels and pool labels, in this order, in parts or not."""
         label_ids = np.concatenate([pool.queries, pool.labels])
         parts = [(self.samples, pool.rows), (self.labels, label_ids)]
         if self.micro_batch_size is None:

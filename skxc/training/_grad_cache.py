@@ -1,9 +1,8 @@
 """Gradient caching: exact gradients of a loss over many encoded rows, in the memory of a few.
 
-1. encode all chunks without a graph, keeping the state of the random generators before each chunk;
-2. the loss's gradient with respect to the vectors;
-3. encode each chunk again, with a graph and the same random numbers, and send its part of the
-gradient back.
+1. encode all chunks without a graph, keeping the state of the random generators before each;
+2. compute the loss's gradient with respect to the vectors;
+3. encode each chunk again, with a graph and the same random numbers, and send its gradient back.
 
 Source: Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (arXiv 2101.06983).
 The price is one more forward pass. Without the replay of step 3 dropout masks would differ and the
@@ -13,7 +12,7 @@ gradients be wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -68,9 +67,8 @@ def backward_in_chunks(
     loss = loss_of(vectors)
     loss.backward()
     after = _RandomState(device)
-    for chunk, state, gradient in zip(
-        chunks, states, vectors.grad.split([len(part) for part in parts]), strict=True
-    ):
+    gradients = cast(Tensor, vectors.grad).split([len(part) for part in parts])
+    for chunk, state, gradient in zip(chunks, states, gradients, strict=True):
         state.restore()
         encode(chunk).backward(gradient)
     after.restore()

@@ -53,11 +53,11 @@ class Task:
     def refresh(self, epoch: int, rng: np.random.Generator) -> None:
         """Renew what depends on the current model before an epoch: clusters, mined negatives."""
 
-    def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+    def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Yield the row ids of each batch of an epoch."""
         raise NotImplementedError
 
-    def backward(self, rows: NDArray[np.integer], rng: np.random.Generator) -> float:
+    def backward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
         """Compute the loss of a batch, accumulate its gradients, return the loss."""
         raise NotImplementedError
 
@@ -132,7 +132,7 @@ class Progress:
 
 
 def train(task: Task, plan: Plan) -> Progress:
-    """Train a task and leave its modules at the end of training, or at the best epoch with early stopping.
+    """Train a task; its modules end where training does, or at the best epoch if it stops early.
 
     Parameters
     ----------

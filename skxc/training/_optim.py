@@ -1,8 +1,8 @@
-"""Optimisers: AdamW for dense parameters, a lazy Adam for tables of which a step touches a few rows."""
+"""Optimisers: AdamW for dense parameters, a lazy Adam for tables with row-sparse gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -41,15 +41,16 @@ class RowSparseAdam(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Update the rows that have a gradient."""
+    def step(self, closure: Any = None) -> Any:
+        """Update the rows that have a gradient; return the loss of the closure, if there is one."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad.coalesce(), group)
+        return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad.coalesce()
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         ids, values = gradient.indices()[0], gradient.values()
         state = self.state[parameter]
         if not state:
@@ -112,7 +113,7 @@ def scale_learning_rate(optimizers: Iterable[torch.optim.Optimizer], factor: flo
 
 
 def warmup_then_decay(progress: float, warmup: float = 0.1) -> float:
-    """Return the rate's factor: linear warm-up over the first share of training, then linear decay to 0.
+    """Return the rate's factor: linear warm-up, then linear decay to 0.
 
     Parameters
     ----------
@@ -127,9 +128,9 @@ def warmup_then_decay(progress: float, warmup: float = 0.1) -> float:
 
 
 def clip_gradients(optimizers: Iterable[torch.optim.Optimizer], max_norm: float) -> float:
-    """Scale all gradients so that their joint L2 norm is at most `max_norm`; return the norm before.
+    """Scale all gradients so that their joint L2 norm is at most `max_norm`; return their norm.
 
-    torch's own function does not take sparse gradients.
+    The norm is the one before scaling. torch's own function does not take sparse gradients.
     """
     parameters = [
         parameter

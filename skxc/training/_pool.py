@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,7 +22,7 @@ from skxc.losses import Loss
 from skxc.negatives import Negatives, Search, membership, sample_positives
 from skxc.training._loop import Task
 
-Ids = NDArray[np.integer]
+Ids = NDArray[np.int64]
 
 
 @dataclass
@@ -142,8 +143,8 @@ class PoolTask(Task):
         is watched.
     """
 
-    # : Whether a label text as a query has its own label as a positive. Where query and label share
-    # an : encoder their cosine is 1, so the label must take no part.
+    #: Whether a label text as a query has its own label as a positive. Where query and label share
+    #: an encoder their cosine is 1, so the label must take no part.
     own_label_is_positive = False
 
     def __init__(
@@ -153,7 +154,7 @@ class PoolTask(Task):
         y: sp.csr_array,
         sample_weight: NDArray[np.floating],
         device: torch.device,
-        held_out: tuple[object, sp.csr_array] | None = None,
+        held_out: tuple[Any, sp.csr_array] | None = None,
     ) -> None:
         self.settings = settings
         self.y = y
@@ -165,7 +166,7 @@ class PoolTask(Task):
 
     # ---- what a subclass writes
 
-    def sample_vectors(self, samples: object | None = None) -> NDArray[np.float32]:
+    def sample_vectors(self, samples: Any = None) -> NDArray[np.float32]:
         """Return current unit vectors of the given samples, by default of all training rows."""
         raise NotImplementedError
 
@@ -216,7 +217,7 @@ class PoolTask(Task):
         return pool
 
     def _draw_queries(self, n_rows: int, rng: np.random.Generator) -> Ids:
-        """Draw labels with neighbours as extra queries, in the proportion L : n of labels to samples."""
+        """Draw labels with neighbours as extra queries, L / n of them per sample."""
         graph = self.settings.graph
         if graph is None or not self.settings.graph_weight:
             return np.empty(0, dtype=np.int64)
@@ -233,8 +234,9 @@ class PoolTask(Task):
         return membership(near, np.arange(len(rows)), labels) & ~targets
 
     def _add_queries(self, pool: Pool) -> Pool:
-        """Append rows for label texts, whose positives are their neighbours, weighted by the edges."""
-        graph, n_rows = self.settings.graph, len(pool.rows)
+        """Append rows for label texts, with neighbours as positives, weighted by the edges."""
+        graph: Any = self.settings.graph
+        n_rows = len(pool.rows)
         targets = membership(graph, pool.queries, pool.labels)
         own = pool.queries[:, None] == pool.labels[None, :]
         weight = np.ones((n_rows + len(own), len(pool.labels)), dtype=np.float32)
@@ -259,8 +261,7 @@ class PoolTask(Task):
         """Return the loss of unit query vectors (b + q, d) against unit label vectors (m, d)."""
         loss = self.settings.loss
         if loss.uses_temperature:
-            # Scaling the queries spares a pass over the scores, which are the largest array of a
-            # step.
+            # Scaling the queries spares a pass over the scores, the largest array of a step.
             queries = queries / self.settings.temperature
         scores = queries @ labels.T
         return loss(
@@ -271,14 +272,14 @@ class PoolTask(Task):
             positive_weight=self._tensor(pool.positive_weight),
         )
 
-    def _tensor(self, array: NDArray | None) -> Tensor | None:
+    def _tensor(self, array: NDArray | None) -> Any:
         return None if array is None else torch.from_numpy(array).to(self.device)
 
     # ---- evaluation and state
 
     def evaluate(self) -> float:
         """Return precision@1 on the held-out rows."""
-        samples, truth = self.held_out
+        samples, truth = cast(tuple[Any, Any], self.held_out)
         best = self.settings.search(self.sample_vectors(samples), self.label_vectors(), 1)[0][:, 0]
         return float(np.mean(truth[np.arange(len(best)), best]))
 

@@ -1,4 +1,4 @@
-"""A shallow decision tree over scores, kept as arrays so that it saves and loads like any other vector."""
+"""A shallow decision tree over scores, kept as arrays, which save and load like any others."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ one, an absent entry is not), ranks go best first, and ties go to the lower labe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -57,7 +59,7 @@ def rank_rows(scores: sp.csr_array, k: int) -> TopK:
 
 
 def top_k(scores: NDArray[np.floating], k: int) -> TopK:
-    """Return the k best columns of every row of a dense block, best first, ties to the lower column.
+    """Return the k best columns of every row of a dense block, best first, ties to the lower one.
 
     Parameters
     ----------
@@ -76,8 +78,7 @@ def top_k(scores: NDArray[np.floating], k: int) -> TopK:
     if k == m:
         columns = np.argsort(-scores, axis=1, kind="stable")
     else:
-        # A partition alone would pick any of the columns tied at the cut, so they are settled by
-        # hand.
+        # A partition alone would pick any of the columns tied at the cut.
         cut = np.partition(scores, m - k, axis=1)[:, m - k, None]
         above, tied = scores > cut, scores == cut
         wanted = k - above.sum(axis=1, keepdims=True)
@@ -92,7 +93,7 @@ def top_k(scores: NDArray[np.floating], k: int) -> TopK:
 def pack_topk(
     indices: NDArray[np.integer], scores: NDArray[np.floating], n_labels: int
 ) -> sp.csr_array:
-    """Pack padded (indices, scores) into a CSR array with sorted columns; entries with id -1 are left out."""
+    """Pack padded (indices, scores) into a CSR array with sorted columns, without ids of -1."""
     keep = indices >= 0
     indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
     dtype = index_dtype(max(n_labels, int(indptr[-1])))
@@ -110,8 +111,8 @@ def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
 
 
-def normalize_rows(matrix: sp.csr_array | NDArray) -> sp.csr_array | NDArray:
-    """Return the matrix with rows of unit L2 norm; zero rows stay zero."""
+def normalize_rows(matrix: Any) -> Any:
+    """Return a csr_array or ndarray with rows of unit L2 norm; zero rows stay zero."""
     if sp.issparse(matrix):
         norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64)).ravel()
         norms[norms == 0] = 1
