@@ -92,7 +92,7 @@ def _contestants(
 
     def dual_encoder() -> sp.csr_array:
         encoder.fit(data.train_texts, data.train_labels, label_features=names)
-        encoder.save(_fresh(options.output / "model"))
+        encoder.save(options.output / "model")  # replaces that of an earlier demo
         return predict_blocks(encoder, rows_to_predict(data), k, data.n_labels)[0]
 
     for name, function in {
@@ -139,15 +139,6 @@ def _use_saved_model(folder: Path) -> None:
         f'  echo "{UNSEEN[0]}" | python -m skxc predict {folder}\n'
         "  python -m skxc fit --texts texts.txt --labels labels.txt --output my-model"
     )
-
-
-def _fresh(folder: Path) -> Path:
-    """Remove the files that an earlier demo left in the folder of the model."""
-    for file in folder.glob("*"):
-        file.unlink()
-    if folder.is_dir():
-        folder.rmdir()
-    return folder
 
 
 def _say(line: str) -> None:
