@@ -8,7 +8,10 @@ from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
 from skxc.indices.base import Index
 
-LARGEST_EXACT = 200_000
+# Measured on one core with 256 columns and k = 100: an exact query among 500,000 items takes 2 to 3 ms
+# in a batch and 7 to 25 ms alone; the graph takes about 1.5 ms, but 2 minutes to build, and misses a
+# few of the 100. So up to here building pays off after some 100,000 queries only.
+LARGEST_EXACT = 500_000
 
 
 def make_index(spec: str | Index = "auto", n_items: int = 0) -> Index:
@@ -17,7 +20,7 @@ def make_index(spec: str | Index = "auto", n_items: int = 0) -> Index:
     Parameters
     ----------
     spec : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
-        ``"auto"`` is exact up to 200,000 items and ``"hnsw"`` beyond. For an object, the result is
+        ``"auto"`` is exact up to 500,000 items and ``"hnsw"`` beyond. For an object, the result is
         an empty index with the same parameters; the object itself is never filled.
     n_items : int, default=0
         Expected number of vectors; only ``"auto"`` looks at it.

@@ -8,8 +8,8 @@ from skxc.indices import ExactIndex, FaissIndex, make_index
     ("spec", "n_items", "cls", "kind"),
     [
         ("auto", 0, ExactIndex, None),
-        ("auto", 200_000, ExactIndex, None),
-        ("auto", 200_001, FaissIndex, "hnsw"),
+        ("auto", 500_000, ExactIndex, None),
+        ("auto", 500_001, FaissIndex, "hnsw"),
         ("exact", 10**9, ExactIndex, None),
         ("hnsw", 5, FaissIndex, "hnsw"),
         ("ivf", 5, FaissIndex, "ivf"),
