@@ -32,7 +32,7 @@ class BagEncoder(Encoder):
     ----------
     dim : int, default=256
         Width of the vectors.
-    dropout : float, default=0.5
+    dropout : float, default=0.0
         Share of a row's tokens that is left out at each training step.
     ngram_range : tuple of int, default=(3, 5)
         Lengths of the character n-grams. Texts only.
@@ -57,7 +57,7 @@ class BagEncoder(Encoder):
         self,
         *,
         dim: int = 256,
-        dropout: float = 0.5,
+        dropout: float = 0.0,
         ngram_range: tuple[int, int] = (3, 5),
         n_buckets: int = 32768,
         ngram_weight: float = 0.5,

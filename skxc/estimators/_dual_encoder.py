@@ -84,7 +84,7 @@ class DualEncoderXC(NeuralBase):
         frozen embeddings (NGAME). False: the pure dual encoder.
     classifier_epochs : int, default=10
         Epochs of the stage ``classifier_stage=True``.
-    label_dropout : float, default=0.5
+    label_dropout : float, default=0.7
         Dropout on the free vectors of ``classifier_stage="joint"``.
     fusion : {"none", "sum", "tree"}, default="none"
         How the scores of label text and classifier are joined, where there is a classifier. "none":
@@ -105,7 +105,7 @@ class DualEncoderXC(NeuralBase):
         With a graph: whether neighbours of a row's positives are left out of its negatives.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
         How label vectors and training rows are searched; "auto" is exact up to 200,000.
-    n_epochs : int, default=15
+    n_epochs : int, default=10
         Epochs of the encoder's training.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 1,024, less for small data.
@@ -215,7 +215,7 @@ class DualEncoderXC(NeuralBase):
         refresh_every: int = 5,
         classifier_stage: Any = "joint",
         classifier_epochs: int = 10,
-        label_dropout: float = 0.5,
+        label_dropout: float = 0.7,
         fusion: str = "none",
         neighbor_weight: float = 0.5,
         n_neighbors: int = 50,
@@ -223,7 +223,7 @@ class DualEncoderXC(NeuralBase):
         graph_weight: float = 0.5,
         mask_neighbors: bool = True,
         index: Any = "auto",
-        n_epochs: int = 15,
+        n_epochs: int = 10,
         batch_size: Any = "auto",
         micro_batch_size: int | None = None,
         learning_rate: float | None = None,
