@@ -104,7 +104,7 @@ def small_data(n=30, n_labels=12, n_features=16, seed=0):
     for row in range(n):
         y[row, rng.choice(n_labels, size=min(n_labels, rng.integers(1, 4)), replace=False)] = 1
     X = np.abs(y @ labels + 0.1 * rng.normal(size=(n, n_features))).astype(np.float32)
-    graph = sp.csr_array((rng.random((n_labels, n_labels)) < 0.3).astype(np.float32))
+    graph = sp.csr_array((rng.random((n_labels, n_labels)) < 0.05).astype(np.float32))
     return sp.csr_array(X), sp.csr_array(y), graph
 
 
