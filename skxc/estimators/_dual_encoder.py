@@ -91,12 +91,12 @@ class DualEncoderXC(NeuralBase):
         the classifier's score alone (which holds the text, if joint). "sum": the mean of both
         cosines. "tree": their sum and the probability that a shallow tree gives them, fitted on
         held-out rows (NGAME).
-    neighbor_weight : float, default=0.5
+    neighbor_weight : float, default=0.4
         Weight of the votes of the nearest training rows (see `skxc.indices.neighbor_votes`); 0
         keeps no training embeddings.
     n_neighbors : int, default=50
         Training rows that vote.
-    neighbor_temperature : float, default=0.1
+    neighbor_temperature : float, default=0.15
         Temperature of the softmax over neighbours.
     graph_weight : float, default=0.5
         With a graph: weight of label texts as extra queries whose positives are their neighbours
@@ -217,9 +217,9 @@ class DualEncoderXC(NeuralBase):
         classifier_epochs: int = 10,
         label_dropout: float = 0.7,
         fusion: str = "none",
-        neighbor_weight: float = 0.5,
+        neighbor_weight: float = 0.4,
         n_neighbors: int = 50,
-        neighbor_temperature: float = 0.1,
+        neighbor_temperature: float = 0.15,
         graph_weight: float = 0.5,
         mask_neighbors: bool = True,
         index: Any = "auto",
