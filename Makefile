@@ -26,10 +26,10 @@ demo: $(DEMO)
 
 # One thread per test process: two processes already fill two cores.
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n $(PYTEST_WORKERS) -q
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow" -n $(PYTEST_WORKERS) -q
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) -q
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest -n $(PYTEST_WORKERS) -q
 
 lint: setup
 	$(PY) -m ruff check .
