@@ -121,7 +121,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
     label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
         Texts or features of the labels.
     vectorizer : transformer, default=None
-        Turns texts into a feature matrix; a clone is fitted on the training texts.
+        Turns texts into a feature matrix; a clone is fitted on the texts of the training samples
+        and of the labels.
     device : str, default="auto"
         Where torch computes.
     random_state : int, RandomState instance or None, default=None
@@ -258,7 +259,7 @@ class BaseXC(ClassifierMixin, BaseEstimator):
                 f"{len(rows)} different rows have none. Check how `y` was built."
             )
         data = TrainingSet(
-            X=self._fit_vectorizer(X[rows]),
+            X=self._fit_vectorizer(X[rows], label_features),
             y=y_rows,
             sample_weight=weight,
             graph=graph,
@@ -330,14 +331,17 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             )
         return graph
 
-    def _fit_vectorizer(self, X: Features) -> Features:
-        """Return the samples, vectorised by a fitted clone of the vectoriser if there is one."""
+    def _fit_vectorizer(self, X: Features, label_features: Features | None) -> Features:
+        """Return the samples, vectorised by a fitted clone of the vectoriser if there is one.
+
+        It learns from label texts too, whose words may occur in no sample.
+        """
         self.__dict__.pop("vectorizer_", None)
         if getattr(self, "vectorizer", None) is None:
             return X
-        self.vectorizer_ = clone(self.vectorizer)
-        # Not fit_transform, which for some transformers is not fit followed by transform.
-        self.vectorizer_.fit(X)
+        has_label_texts = isinstance(label_features, np.ndarray)
+        texts = np.concatenate([X, label_features]) if has_label_texts else X
+        self.vectorizer_ = clone(self.vectorizer).fit(texts)
         return self._vectorize(X)
 
     def _vectorize(self, texts: NDArray[np.object_]) -> Features:

@@ -203,6 +203,13 @@ def test_a_vectoriser_sees_every_different_row_once():
     assert not hasattr(model.vectorizer, "vocabulary_")
 
 
+def test_a_vectoriser_learns_the_words_of_the_labels():
+    model = CentroidXC(vectorizer=TfidfVectorizer(), label_features=["red grape", "tree"])
+    model.fit(["red", "oak"], np.eye(2))
+    assert sorted(model.vectorizer_.vocabulary_) == ["grape", "oak", "red", "tree"]
+    assert model.predict_labels(["grape"], 1) == [[0]]
+
+
 def test_texts_without_vectoriser_reach_the_estimator():
     texts, y, label_texts = small_texts()
     data = recorded(texts, y, label_features=label_texts)

@@ -11,10 +11,23 @@ PACKAGE = Path(__file__).parents[1] / "skxc"
 
 # What a room may import anywhere, also inside functions.
 MAY_IMPORT = {
-    "estimators": set(
-        "base labels training negatives batching graphs clustering encoders indices losses linear "
-        "calibration metrics utils exceptions".split()
-    ),
+    "estimators": {
+        "base",
+        "labels",
+        "training",
+        "negatives",
+        "batching",
+        "graphs",
+        "clustering",
+        "encoders",
+        "indices",
+        "losses",
+        "linear",
+        "calibration",
+        "metrics",
+        "utils",
+        "exceptions",
+    },
     "training": {"losses", "negatives", "batching", "persistence", "utils"},
     "negatives": {"indices", "clustering", "utils"},
     "batching": {"indices", "clustering", "utils"},

@@ -111,10 +111,15 @@ def test_label_texts_through_transform_input(estimator):
     vectorizer = TfidfVectorizer(token_pattern=r"[a-z]+")
     steps = [("v", vectorizer), ("x", make(estimator))]
     piped = Pipeline(steps, transform_input=["label_features"])
-    owned = make(estimator, vectorizer=vectorizer, label_features=label_texts)
+    expected = []
+    for train, test in KFold(2).split(texts):
+        fold = clone(vectorizer).fit([texts[i] for i in train])
+        rows, labels = sp.csr_array(fold.transform(texts)), fold.transform(label_texts)
+        model = make(estimator).fit(rows[train], y[train], label_features=labels)
+        expected.append(model.score(rows[test], y[test]))
     with config_context(enable_metadata_routing=True):
         held = search_scores(piped, y, texts, label_features=LabelTexts(label_texts))
-        assert held == search_scores(owned, y, texts)
+        assert held == expected
         with pytest.raises(SlicedLabelSideError, match="wrap it in LabelTexts"):
             search_scores(piped, y, texts, label_features=label_texts)
 
