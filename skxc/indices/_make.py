@@ -8,9 +8,9 @@ from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
 from skxc.indices.base import Index
 
-# Measured on one core with 256 columns and k = 100: an exact query among 500,000 items takes 2 to 3 ms
-# in a batch and 7 to 25 ms alone; the graph takes about 1.5 ms, but 2 minutes to build, and misses a
-# few of the 100. So up to here building pays off after some 100,000 queries only.
+# Measured on one core with 256 columns and k = 100: an exact query among 500,000 items takes 2 to
+# 3 ms in a batch and 7 to 25 ms alone. The graph takes 1.3 ms among 300,000 items, but 68 s to
+# build, and misses some of the 100. Building would pay off after some 100,000 queries only.
 LARGEST_EXACT = 500_000
 
 

@@ -54,8 +54,6 @@ class Flattener:
         self.sparse: dict[str, NDArray] = {}
         self._names: dict[Any, str] = {}
         self._open: set[int] = set()
-        # Arrays are recognised by their address, so nothing may be freed before the end.
-        self._alive: list[Any] = []
 
     def flatten(self, value: Any, path: str) -> Any:
         """Return the JSON of a value.
@@ -79,7 +77,6 @@ class Flattener:
         if id(value) in self._open:
             raise ValueError(f"`{path}` contains itself. Break the cycle before saving.")
         self._open.add(id(value))
-        self._alive.append(value)
         node = self._flatten_part(value, path)
         self._open.remove(id(value))
         return node
@@ -140,7 +137,6 @@ class Flattener:
         if value.ndim != 2:
             _refuse(value, path)
         matrix = value if value.format in _PIECES else value.tocoo()
-        self._alive.append(matrix)
         pieces = {
             piece: self._store(self.sparse, getattr(matrix, piece), f"{path}.{piece}")
             for piece in _PIECES[matrix.format]
@@ -155,6 +151,7 @@ class Flattener:
                 f"`{path}` must be an array of numbers, bool or str to be saved, but its dtype is "
                 f"{array.dtype}. Convert it, or remove the attribute before saving."
             )
+        # An address that is known cannot be used again: the array in `group` keeps it.
         memory = array.__array_interface__
         key = (id(group), memory["data"][0], array.shape, array.strides, memory["typestr"])
         if key not in self._names:
@@ -175,11 +172,8 @@ class Flattener:
             state = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         else:
             state = {k: v for k, v in value.__getstate__().items() if k not in _TRANSIENT}
-        return {"object": [name, self._flatten_state(state, path)]}
-
-    def _flatten_state(self, state: dict[str, Any], path: str) -> dict[str, Any]:
-        self._alive.append(state)  # its values may be made for the occasion
-        return {key: self.flatten(value, f"{path}.{key}") for key, value in state.items()}
+        nodes = {key: self.flatten(part, f"{path}.{key}") for key, part in state.items()}
+        return {"object": [name, nodes]}
 
 
 def _refuse(value: Any, path: str) -> NoReturn:

@@ -75,13 +75,17 @@ def test_building_is_deterministic(kind):
 
 
 def test_number_of_threads_is_restored(monkeypatch):
-    index = FaissIndex("hnsw")
     before = faiss.omp_get_max_threads()
-    index.add(np.eye(4))
-    monkeypatch.setattr(index._index, "add", lambda vectors: 1 / 0, raising=False)
-    with pytest.raises(ZeroDivisionError):
+    faiss.omp_set_num_threads(before + 1)
+    try:
+        index = FaissIndex("hnsw")
         index.add(np.eye(4))
-    assert faiss.omp_get_max_threads() == before
+        monkeypatch.setattr(index._index, "add", lambda vectors: 1 / 0, raising=False)
+        with pytest.raises(ZeroDivisionError):
+            index.add(np.eye(4))
+        assert faiss.omp_get_max_threads() == before + 1
+    finally:
+        faiss.omp_set_num_threads(before)
     assert index.n_items == 4
 
 
