@@ -38,7 +38,7 @@ class BagEncoder(Encoder):
         Lengths of the character n-grams. Texts only.
     n_buckets : int, default=32768
         Number of hash buckets for n-grams; 0 switches them off. Texts only.
-    ngram_weight : float, default=0.5
+    ngram_weight : float, default=1.0
         Weight of a word's n-grams beside its own embedding. Texts only.
     residual : bool, default=True
         Whether the residual block follows the sum.
@@ -60,7 +60,7 @@ class BagEncoder(Encoder):
         dropout: float = 0.0,
         ngram_range: tuple[int, int] = (3, 5),
         n_buckets: int = 32768,
-        ngram_weight: float = 0.5,
+        ngram_weight: float = 1.0,
         residual: bool = True,
     ) -> None:
         self.dim = dim
