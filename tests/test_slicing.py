@@ -15,6 +15,8 @@ from sklearn.preprocessing import MaxAbsScaler
 
 from skxc import AnchorGraph, LabelGraph, LabelTexts
 from skxc.exceptions import SlicedLabelSideError
+from skxc.metrics import get_scorer
+from skxc.model_selection import cross_val_predict, cross_validate
 from tests.toys import WITH_LABEL_SIDE, SampleGraphXC, dense, make, small_data, small_texts
 
 SIZE = 20
@@ -100,6 +102,18 @@ def test_a_grid_of_graphs(estimator):
     search = GridSearchCV(make(estimator), grid, cv=2, refit=False, error_score="raise")
     raw, held = search.fit(X, Y).cv_results_["mean_test_score"][1:]
     assert raw == held
+
+
+@every_label_side
+def test_own_cross_validation_keeps_a_raw_graph_whole(estimator):
+    model, params = make(estimator), {"graph": GRAPH}
+    own = cross_validate(model, X, Y, scoring=get_scorer("precision@1"), cv=KFold(2), params=params)
+    (scores,) = (value for name, value in own.items() if name.startswith("test_"))
+    assert scores.tolist() == pytest.approx(loop_scores(model, "graph", GRAPH))
+    answers = cross_val_predict(model, X, Y, cv=KFold(2), params=params)
+    for train, test in KFold(2).split(X):
+        fold = clone(model).fit(X[train], Y[train], graph=GRAPH)
+        np.testing.assert_array_equal(dense(answers)[test], dense(fold.decision_function(X[test])))
 
 
 # ---- label texts through the vectoriser of a pipeline
