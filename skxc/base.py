@@ -548,13 +548,14 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         X = self._check_X(X)
         k = self._check_k(k)
         indices, scores = self._search(X, min(k, self.n_labels_))
-        missing = ((0, 0), (0, k - indices.shape[1]))
-        return (
-            np.pad(
-                indices.astype(index_dtype(self.n_labels_), copy=False), missing, constant_values=-1
-            ),
-            np.pad(scores.astype(np.float32, copy=False), missing, constant_values=-np.inf),
-        )
+        indices = indices.astype(index_dtype(self.n_labels_), copy=False)
+        scores = scores.astype(np.float32, copy=False)
+        n_missing = k - indices.shape[1]
+        if n_missing:
+            missing = ((0, 0), (0, n_missing))
+            indices = np.pad(indices, missing, constant_values=-1)
+            scores = np.pad(scores, missing, constant_values=-np.inf)
+        return indices, scores
 
     def predict_labels(self, X: Any, k: int | None = None) -> list[list[Any]]:
         """Return the names of the k best labels of every row.

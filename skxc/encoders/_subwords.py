@@ -109,16 +109,28 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         unknown: dict[str, int] = {}
         counts = _count_words(X, self.vocabulary_, unknown)
-        idf = np.full(counts.shape[1], self.unknown_idf_, np.float32)
         n_known = len(self.vocabulary_)
-        idf[:n_known] = self.idf_
-        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+        new = counts.indices >= n_known
+        idf = np.full(counts.nnz, self.unknown_idf_, dtype=np.float32)
+        idf[~new] = self.idf_[counts.indices[~new]]
+        counts.data = (1 + np.log(counts.data)) * idf
         rows = normalize_rows(counts)
+        shape = (rows.shape[0], n_known + self.n_buckets)
         if not unknown:
-            shape = (rows.shape[0], n_known + self.n_buckets)
             return sp.csr_array((rows.data, rows.indices, rows.indptr), shape=shape)
-        spelled = rows[:, n_known:] @ self._spell(unknown)
-        return sp.csr_array(sp.hstack([rows[:, :n_known], spelled], format="csr"))
+        # A row of `pieces` for every entry: a known word itself, or the n-grams of an unknown one.
+        spelling = self._spell(unknown)
+        lengths = np.ones(rows.nnz, dtype=np.int64)
+        words = rows.indices[new] - n_known
+        lengths[new] = np.diff(spelling.indptr)[words]
+        is_gram = np.repeat(new, lengths)
+        grams = spelling[words]
+        indices = np.repeat(rows.indices, lengths)
+        indices[is_gram] = n_known + grams.indices
+        data = np.repeat(rows.data, lengths)
+        data[is_gram] *= grams.data
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        return sp.csr_array((data, indices, ends[rows.indptr]), shape=shape)
 
     def _spell(self, words: Iterable[str]) -> sp.csr_array:
         """Return the n-grams of each word as a row of unit length (up to repeated n-grams)."""

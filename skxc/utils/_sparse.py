@@ -114,11 +114,12 @@ def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
 def normalize_rows(matrix: Any) -> Any:
     """Return a csr_array or ndarray with rows of unit L2 norm; zero rows stay zero."""
     if sp.issparse(matrix):
-        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64)).ravel()
+        rows = row_ids(matrix)
+        squares = matrix.data.astype(np.float64) ** 2
+        norms = np.sqrt(np.bincount(rows, weights=squares, minlength=matrix.shape[0]))
         norms[norms == 0] = 1
-        scaled = matrix.copy()
-        scaled.data = (scaled.data / np.repeat(norms, np.diff(matrix.indptr))).astype(matrix.dtype)
-        return scaled
+        data = (matrix.data / norms[rows]).astype(matrix.dtype)
+        return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     norms[norms == 0] = 1
     return matrix / norms
