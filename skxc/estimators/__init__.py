@@ -6,9 +6,13 @@ import pkgutil
 from importlib import import_module
 from typing import Any
 
-_MODULES = {"DualEncoderXC": "_dual_encoder", "KNeighborsXC": "_k_neighbors"}
+_MODULES = {
+    "DualEncoderXC": "_dual_encoder",
+    "KNeighborsXC": "_k_neighbors",
+    "LinearTreeXC": "_linear_tree",
+}
 
-__all__ = ["DualEncoderXC", "KNeighborsXC", "all_estimators"]
+__all__ = ["DualEncoderXC", "KNeighborsXC", "LinearTreeXC", "all_estimators"]
 
 
 def all_estimators() -> list[tuple[str, type]]:

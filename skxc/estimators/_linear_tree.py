@@ -1,0 +1,228 @@
+"""One-vs-all linear classifiers over balanced label trees."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skxc.base import BaseXC, Features, TrainingSet
+from skxc.labels import LabelGraph
+from skxc.linear import (
+    ChunkedWeights,
+    LabelTree,
+    Solver,
+    TreeTrainer,
+    build_tree,
+    flat_tree,
+    join_models,
+    label_vectors,
+    search,
+    vectorize_one,
+)
+from skxc.metrics import inverse_propensity
+from skxc.utils._random import root_seed, stream
+from skxc.utils._sparse import TopK, normalize_rows
+from skxc.utils._validation import as_csr
+
+# Up to so many labels, one-vs-all without a tree is more accurate and about as quick.
+FLAT_LABELS = 1000
+
+
+class LinearTreeXC(BaseXC):
+    """One linear classifier per label and per node of balanced label trees.
+
+    The labels are clustered into a tree by the rows that they occur in. Every node learns, on the
+    rows with a label below its parent only, whether a row has a label below it. A search follows
+    the best nodes from the root to the labels.
+    """
+
+    _accepts_texts = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: BaseXC._parameter_constraints[name]
+            for name in (
+                *("top_k", "threshold", "graph", "label_features", "vectorizer"),
+                *("random_state", "n_jobs"),
+            )
+        },
+        "loss": [StrOptions({"squared_hinge", "logistic"})],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "prune": [Interval(Real, 0, None, closed="left")],
+        "n_trees": [Interval(Integral, 1, None, closed="left")],
+        "max_leaf_size": [Interval(Integral, 2, None, closed="left")],
+        "branching": [Interval(Integral, 2, None, closed="left")],
+        "beam_size": [Interval(Integral, 1, None, closed="left")],
+        "flat": ["boolean", StrOptions({"auto"})],
+        "negatives": [StrOptions({"tfn", "tfn+man"})],
+        "propensity_power": [Interval(Real, 0, None, closed="left")],
+        "label_weight": [Interval(Real, 0, None, closed="left")],
+        "graph_weight": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        loss: str = "squared_hinge",
+        C: float = 0.5,
+        tol: float = 0.1,
+        max_iter: int = 30,
+        prune: float = 0.1,
+        n_trees: int = 1,
+        max_leaf_size: int = 100,
+        branching: int = 16,
+        beam_size: int = 10,
+        flat: bool | str = "auto",
+        negatives: str = "tfn",
+        propensity_power: float = 0.0,
+        label_weight: float = 0.1,
+        graph_weight: float = 0.5,
+        top_k: int = 100,
+        threshold: float = 0.5,
+        graph: Any = None,
+        label_features: Any = None,
+        vectorizer: Any = None,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.loss = loss
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+        self.prune = prune
+        self.n_trees = n_trees
+        self.max_leaf_size = max_leaf_size
+        self.branching = branching
+        self.beam_size = beam_size
+        self.flat = flat
+        self.negatives = negatives
+        self.propensity_power = propensity_power
+        self.label_weight = label_weight
+        self.graph_weight = graph_weight
+        self.top_k = top_k
+        self.threshold = threshold
+        self.graph = graph
+        self.label_features = label_features
+        self.vectorizer = vectorizer
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # ---- texts
+
+    def _fit_vectorizer(self, X: Features, label_features: Features | None) -> Features:
+        if self.vectorizer is not None or self.input_layout_ == "matrix":
+            return super()._fit_vectorizer(X, label_features)
+        has_label_texts = isinstance(label_features, np.ndarray)
+        texts = np.concatenate([X, label_features]) if has_label_texts else X
+        self.vectorizer_ = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+        return as_csr(self.vectorizer_.fit_transform(texts)[: len(X)])
+
+    def _vectorize(self, texts: NDArray[np.object_]) -> Features:
+        if len(texts) == 1:
+            row = vectorize_one(self.vectorizer_, texts[0])
+            if row is not None:
+                return as_csr(row)
+        return super()._vectorize(texts)
+
+    # ---- training
+
+    def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
+        seed = root_seed(self.random_state)
+        X = normalize_rows(data.X)
+        Z = None if data.label_features is None else normalize_rows(data.label_features)
+        vectors = self._label_vectors(data, X, Z)
+        y, weight = data.y, data.sample_weight
+        if Z is not None and self.label_weight > 0:
+            # A label's own features are one more row with this label.
+            X = sp.csr_array(sp.vstack([X, Z]))
+            y = sp.csr_array(sp.vstack([y, sp.eye_array(data.n_labels, format="csr")]))
+            weight = np.concatenate([weight, np.full(data.n_labels, self.label_weight)])
+        y.sort_indices()
+        trainers = [
+            self._fit_tree(X, y, weight, vectors, seed, number) for number in range(self.n_trees)
+        ]
+        self.model_ = join_models([model for model, _ in trainers])
+        self.n_iter_ = max(n_iter for _, n_iter in trainers)
+
+    def _label_vectors(
+        self, data: TrainingSet, X: sp.csr_array, Z: sp.csr_array | None
+    ) -> sp.csr_array:
+        graph = data.graph.to_csr() if isinstance(data.graph, LabelGraph) else None
+        return label_vectors(
+            X,
+            data.y,
+            data.sample_weight,
+            label_features=Z,
+            graph=graph,
+            graph_weight=self.graph_weight,
+        )
+
+    def _fit_tree(
+        self,
+        X: sp.csr_array,
+        y: sp.csr_array,
+        weight: NDArray[np.float64],
+        vectors: sp.csr_array,
+        seed: int,
+        number: int,
+    ) -> tuple[ChunkedWeights, int]:
+        rng = stream(seed, "tree", number)
+        trainer = TreeTrainer(
+            self._tree(y, vectors, rng),
+            X,
+            y,
+            sample_weight=weight,
+            label_weight=self._label_factors(y),
+            solver=Solver(self.loss, self.C, self.tol, self.max_iter, self.prune),
+            seed=int(rng.integers(2**31)),
+            n_jobs=effective_n_jobs(self.n_jobs),
+        )
+        matched = self.negatives == "tfn+man"
+        model = trainer.train_matched(self.beam_size) if matched else trainer.train()
+        return model, trainer.n_iter
+
+    def _tree(self, y: sp.csr_array, vectors: sp.csr_array, rng: np.random.Generator) -> LabelTree:
+        labels = np.unique(y.indices).astype(np.int64)
+        if len(labels) == 0:
+            labels = np.arange(y.shape[1])
+        flat = len(labels) <= FLAT_LABELS if self.flat == "auto" else self.flat
+        if flat:
+            return flat_tree(labels)
+        return build_tree(
+            vectors[labels],
+            labels,
+            max_leaf_size=self.max_leaf_size,
+            branching=self.branching,
+            rng=rng,
+        )
+
+    def _label_factors(self, y: sp.csr_array) -> NDArray[np.float32]:
+        """Return the factors of C of the positive rows of every label."""
+        if self.propensity_power == 0:
+            return np.ones(self.n_labels_, dtype=np.float32)
+        factor = inverse_propensity(self.label_frequency_, self.n_samples_fit_)
+        factor = (factor / factor.min()) ** self.propensity_power
+        return factor.astype(np.float32)
+
+    # ---- search
+
+    def _search(self, X: Features, k: int) -> TopK:
+        model = self.model_
+        smallest_leaf = model.n_children[model.first_child >= len(model.first_child)].min()
+        return search(
+            model,
+            X,
+            k,
+            beam_size=max(self.beam_size, -(-self.top_k // int(smallest_leaf))),
+            loss=self.loss,
+            n_jobs=effective_n_jobs(self.n_jobs),
+        )

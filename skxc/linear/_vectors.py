@@ -1,0 +1,66 @@
+"""Label vectors: what a label is like, for the clustering of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc.utils._sparse import normalize_rows
+
+
+def label_vectors(
+    X: sp.csr_array,
+    y: sp.csr_array,
+    sample_weight: NDArray[np.floating],
+    *,
+    label_features: sp.csr_array | None = None,
+    graph: sp.csr_array | None = None,
+    graph_weight: float = 0.5,
+) -> sp.csr_array:
+    """Return the normalised sum of a label's rows, joined with its features and its neighbours.
+
+        p_l = unit(sum over rows i with label l of w_i x_i)
+        q_l = unit(p_l + unit(label_features_l))
+        v_l = unit(q_l + graph_weight * sum over m of G_lm q_m / sum over m of G_lm)
+
+    where G is the graph plus its transpose, without loops; unit(0) = 0.
+
+    Parameters
+    ----------
+    X : csr_array of float32, shape (n, d)
+        Rows of length one, or empty.
+    y : csr_array, shape (n, L)
+    sample_weight : ndarray, shape (n,)
+    label_features : csr_array, shape (L, d), default=None
+    graph : csr_array, shape (L, L), default=None
+    graph_weight : float, default=0.5
+
+    Returns
+    -------
+    csr_array of float32, shape (L, d)
+
+    References
+    ----------
+    p is PIFA (positive instance feature aggregation): Yu et al., "PECOS: Prediction for Enormous
+    and Correlated Output Spaces", JMLR 2022.
+    """
+    weights = sp.diags_array(sample_weight.astype(np.float32))
+    vectors = normalize_rows(sp.csr_array(y.T @ (weights @ X)))
+    if label_features is not None:
+        vectors = normalize_rows(sp.csr_array(vectors + normalize_rows(label_features)))
+    if graph is not None:
+        mean = _mean_over_neighbours(graph)
+        vectors = normalize_rows(sp.csr_array(vectors + graph_weight * (mean @ vectors)))
+    return sp.csr_array(vectors, dtype=np.float32)
+
+
+def _mean_over_neighbours(graph: sp.csr_array) -> sp.csr_array:
+    """Return the graph in both directions, without loops, with rows that sum to one."""
+    both = sp.coo_array(graph + graph.T)
+    rows, columns = both.coords
+    off = rows != columns
+    both = sp.csr_array((both.data[off], (rows[off], columns[off])), shape=both.shape)
+    degree = np.asarray(both.sum(axis=1)).ravel()
+    degree[degree == 0] = 1
+    return sp.csr_array(sp.diags_array((1 / degree).astype(np.float32)) @ both)
