@@ -70,7 +70,7 @@ def neighbor_votes(
     share /= share.sum(axis=1, keepdims=True)
     used = neighbors >= 0
     rows, trained = np.nonzero(used)[0], neighbors[used]
-    counts = np.diff(y.indptr)[trained]
+    counts = y.indptr[trained + 1] - y.indptr[trained]
     owner = np.repeat(np.arange(len(trained)), counts)
     first = np.cumsum(counts) - counts
     entries = np.arange(len(owner)) - first[owner] + y.indptr[trained][owner]
