@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from skxc.utils._row_sparse import as_tensor
 
 
 class LinearHead(nn.Module):
@@ -28,7 +29,7 @@ class LinearHead(nn.Module):
 
     def forward(self, rows: NDArray[np.float32]) -> Tensor:
         """Return vectors of shape (b, dim)."""
-        embedded = torch.from_numpy(rows).to(self.linear.weight.device)
+        embedded = as_tensor(rows, np.float32).to(self.linear.weight.device)
         embedded = functional.dropout(embedded, self.dropout, self.training)
         mapped = self.linear(embedded)
         return embedded + mapped if self.residual else mapped

@@ -78,10 +78,13 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         return not self.early_stopping and super()._gives_rows_back(n_samples)
 
     def _batch_size(self, n_samples: int) -> int:
-        """Return the batch size; "auto" gives small data at least eight steps per epoch."""
+        """Return the batch size; "auto" is a power of two that makes at least eight steps an epoch.
+
+        It is at least 64, below which more steps take longer and teach no more.
+        """
         if self.batch_size != "auto":
             return self.batch_size
-        return int(min(1024, max(16, 2 ** ((max(n_samples, 1) // 8).bit_length() - 1))))
+        return min(1024, 2 ** (max(n_samples // 8, 64).bit_length() - 1))
 
     @contextmanager
     def _run(self, data: TrainingSet) -> Iterator[Run]:

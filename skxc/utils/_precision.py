@@ -8,7 +8,7 @@ import torch
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device that a name stands for; "auto" is CUDA, then Apple's GPU, then the CPU.
+    """Return the device that a name stands for; "auto" is CUDA where there is one, or the CPU.
 
     Parameters
     ----------
@@ -21,9 +21,8 @@ def resolve_device(device: str) -> torch.device:
         torch does not know the name, or the machine has no such device.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Not Apple's GPU: torch has no sparse products there.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 
 class _GatherRows(torch.autograd.Function):
-    """Select distinct rows of a table; the gradient is row-sparse and already coalesced."""
+    """Select distinct rows of a table; the gradient holds these rows only."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
@@ -43,9 +44,9 @@ class _SparseMatmul(torch.autograd.Function):
         return None, _to_torch(transposed, gradient.device) @ gradient.contiguous()
 
 
-def gather_rows(table: Tensor, ids: np.ndarray) -> Tensor:
+def gather_rows(table: Tensor, ids: NDArray[np.integer]) -> Tensor:
     """Return ``table[ids]`` for distinct, sorted ids, with a row-sparse gradient."""
-    return _GatherRows.apply(table, torch.from_numpy(ids.astype(np.int64)).to(table.device))
+    return _GatherRows.apply(table, as_tensor(ids, np.int64).to(table.device))
 
 
 def sparse_matmul(matrix: sp.csr_array, dense: Tensor) -> Tensor:
@@ -53,11 +54,19 @@ def sparse_matmul(matrix: sp.csr_array, dense: Tensor) -> Tensor:
     return _SparseMatmul.apply(matrix, dense)
 
 
+def as_tensor(array: NDArray, dtype: DTypeLike) -> Tensor:
+    """Return an array as a CPU tensor, without a copy where it is writable and of this type.
+
+    torch has no read-only tensors and warns of them; memory-mapped models are read-only.
+    """
+    return torch.from_numpy(array.astype(dtype, copy=not array.flags.writeable))
+
+
 def _to_torch(matrix: sp.csr_array, device: torch.device) -> Tensor:
     return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(np.int32, copy=False)),
-        torch.from_numpy(matrix.indices.astype(np.int32, copy=False)),
-        torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
+        as_tensor(matrix.indptr, np.int32),
+        as_tensor(matrix.indices, np.int32),
+        as_tensor(matrix.data, np.float32),
         matrix.shape,
         device=device,
         check_invariants=False,
