@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skxc.calibration import TopKCalibrator
-    from skxc.estimators import DualEncoderXC, KNeighborsXC
+    from skxc.estimators import DualEncoderXC, KNeighborsXC, LinearTreeXC
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
     from skxc.persistence import load, save
 
@@ -23,6 +23,7 @@ _MODULES = {
     "KNeighborsXC": "estimators",
     "LabelGraph": "labels",
     "LabelTexts": "labels",
+    "LinearTreeXC": "estimators",
     "TopKCalibrator": "calibration",
     "load": "persistence",
     "save": "persistence",
@@ -36,9 +37,11 @@ _ROOMS = (
     "encoders",
     "estimators",
     "exceptions",
+    "graphs",
     "indices",
     "inspection",
     "labels",
+    "linear",
     "losses",
     "metrics",
     "model_selection",
@@ -53,6 +56,7 @@ __all__ = [
     "KNeighborsXC",
     "LabelGraph",
     "LabelTexts",
+    "LinearTreeXC",
     "TopKCalibrator",
     "__version__",
     "load",
