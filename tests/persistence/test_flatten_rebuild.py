@@ -93,7 +93,7 @@ def assert_same(a, b):
         int,
         str,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,  # a repr of a set differs between processes
 )
 def test_plain_values(value):
     assert_same(round_trip(value), value)
@@ -269,7 +269,6 @@ def loop():
         (loop(), r"contains itself"),
         ({"x": {("k", 1): len}}, r"`Root\.steps\[0\]\.x\[\('k', 1\)\]`"),
     ],
-    ids=repr,
 )
 def test_refused_values_name_their_place(value, message):
     with pytest.raises(ValueError, match=message):
