@@ -73,7 +73,7 @@ class LinearTreeXC(BaseXC):
         self,
         *,
         loss: str = "squared_hinge",
-        C: float = 0.5,
+        C: float = 1.0,
         tol: float = 0.1,
         max_iter: int = 30,
         prune: float = 0.1,

@@ -34,7 +34,7 @@ SQUARED_HINGE, LOGISTIC = 0, 1
 LOSSES = {"squared_hinge": SQUARED_HINGE, "logistic": LOGISTIC}
 NEWTON_STEPS = 3
 NEAR_BOUND = 1e-6
-# Children leave a block together, once this share of it is done.
+# Children that are done leave their block once they are this share of it.
 DONE_SHARE = 0.25
 
 Array = NDArray[Any]
@@ -250,24 +250,26 @@ def solve_block(
     alpha = np.zeros((len(names), width), dtype=np.float32)
     positives = _positives(names, nodes, first, place, factor, rows[4])
     low, high = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    order = np.arange(len(names))
+    order, is_open = np.arange(len(names)), np.ones(width, dtype=np.bool_)
     state, n_iter = np.uint64(seed) * np.uint64(2) + np.uint64(1), 0
     for iteration in range(max_iter):
         state = _shuffle(order, state)
         _epoch(order, rows, positives, weights, alpha, low, high, loss)
         n_iter += 1
-        is_open = (high - low > tol) & (iteration + 1 < max_iter)
+        is_done = (high - low <= tol) | (iteration + 1 == max_iter)
+        # Weights are stored at once, so that no child depends on the others of its block.
+        kept = _store(weights, columns, np.flatnonzero(is_done & is_open), threshold, bias, kept)
+        is_open &= ~is_done
         still = np.flatnonzero(is_open)
-        if len(columns) - len(still) < DONE_SHARE * len(columns):
-            continue
-        kept = _store(weights, columns, np.flatnonzero(~is_open), threshold, bias, kept)
         if len(still) == 0:
             break
+        if len(columns) - len(still) < DONE_SHARE * len(columns):
+            continue
         columns, weights, alpha = columns[still], weights[:, still], alpha[:, still]
         place[:] = -1
         place[columns] = np.arange(len(still))
         positives = _positives(names, nodes, first, place, factor, rows[4])
-        low, high = low[: len(still)], high[: len(still)]
+        low, high, is_open = low[still], high[still], is_open[still]
     return bias, kept, n_iter
 
 

@@ -72,14 +72,15 @@ def _words(pattern: str) -> Any:
 
 
 def _normalized(values: np.ndarray, norm: str | None) -> np.ndarray:
-    """Divide by the L1 or L2 norm, summed in float64 one by one as scikit-learn does."""
+    """Divide by the L1 or L2 norm, with the roundings of scikit-learn: a float64 sum in order."""
     if norm is None or len(values) == 0:
         return values
-    exact = values.astype(np.float64)
-    size = np.cumsum(exact * exact if norm == "l2" else np.abs(exact))[-1]
+    parts = values * values if norm == "l2" else np.abs(values)
+    size = np.cumsum(parts, dtype=np.float64)[-1]
     if size == 0:
         return values
-    return (exact / (np.sqrt(size) if norm == "l2" else size)).astype(values.dtype)
+    size = np.sqrt(size) if norm == "l2" else size
+    return (values.astype(np.float64) / size).astype(values.dtype)
 
 
 def _one_row(columns: np.ndarray, values: np.ndarray, n_columns: int) -> sp.csr_array:

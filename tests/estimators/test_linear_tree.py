@@ -1,0 +1,228 @@
+import pickle
+import time
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+import skxc
+from skxc import LinearTreeXC
+from skxc.estimators import _linear_tree
+from skxc.linear import search
+
+WORDS = [f"{a}{b}" for a in ("red", "blue", "old", "new", "big") for b in ("wine", "car", "cat")]
+
+
+def planted(n=400, n_labels=60, seed=0):
+    """Return rows whose labels each have a feature of their own, among noise."""
+    rng = np.random.default_rng(seed)
+    y = sp.csr_array((rng.random((n, n_labels)) < 2 / n_labels).astype(np.float32))
+    noise = sp.random_array((n, 30), density=0.1, rng=rng, format="csr", dtype=np.float32)
+    return sp.csr_array(sp.hstack([y, 0.7 * noise])), y
+
+
+def texts(n=300, seed=0):
+    """Return texts of three words, each of which is a label, and the names of the labels."""
+    rng = np.random.default_rng(seed)
+    y = np.zeros((n, len(WORDS)))
+    for row in y:
+        row[rng.choice(len(WORDS), 3, replace=False)] = 1
+    return [" and ".join(np.array(WORDS)[row > 0]) for row in y], sp.csr_array(y)
+
+
+TREE = {"flat": False, "max_leaf_size": 4, "branching": 4, "random_state": 0}
+
+
+def assert_same_answers(one, other, X):
+    for a, b in zip(one.predict_topk(X, 20), other.predict_topk(X, 20), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"random_state": 0},
+        TREE,
+        TREE | {"n_trees": 3},
+        TREE | {"loss": "logistic", "C": 10.0},
+        TREE | {"negatives": "tfn+man"},
+        TREE | {"propensity_power": 0.5},
+        TREE | {"max_leaf_size": 2, "branching": 2, "beam_size": 3},
+    ],
+)
+def test_finds_planted_labels(settings):
+    X, y = planted()
+    train, test = np.arange(300), np.arange(300, 400)
+    model = LinearTreeXC(**settings).fit(X[train], y[train])
+    indices, _ = model.predict_topk(X[test], 1)
+    some = np.diff(y[test].indptr) > 0
+    hits = y[test][np.flatnonzero(some), indices[some, 0]]
+    assert hits.mean() > 0.9
+    assert model.n_iter_ >= 1
+
+
+def test_flat_below_a_number_of_labels(monkeypatch):
+    X, y = planted()
+    shapes = {
+        flat: len(LinearTreeXC(flat=flat, max_leaf_size=10, random_state=0).fit(X, y).model_.roots)
+        for flat in (True, False, "auto")
+    }
+    assert set(shapes.values()) == {1}
+
+    def n_inner(flat):
+        model = LinearTreeXC(flat=flat, max_leaf_size=10, random_state=0).fit(X, y)
+        return len(model.model_.first_child)
+
+    assert n_inner("auto") == n_inner(True) == 1
+    assert n_inner(False) == 1 + 8
+    monkeypatch.setattr(_linear_tree, "FLAT_LABELS", 59)
+    assert n_inner("auto") == 9
+
+
+def test_same_seed_same_model_whatever_the_threads():
+    X, y = planted()
+    models = [
+        LinearTreeXC(**TREE, n_trees=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 1, 2, 3)
+    ]
+    for model in models[1:]:
+        assert_same_answers(models[0], model, X)
+        for a, b in zip(models[0].model_.arrays(), model.model_.arrays(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    other = LinearTreeXC(**(TREE | {"random_state": 1})).fit(X, y)
+    assert (other.predict_topk(X, 5)[1] != models[0].predict_topk(X, 5)[1]).any()
+
+
+def test_the_beam_reaches_top_k_labels():
+    X, y = planted()
+    model = LinearTreeXC(**TREE, beam_size=1, top_k=50).fit(X, y)
+    assert (model.predict_topk(X)[0] >= 0).all()
+    narrow = LinearTreeXC(**TREE, beam_size=1, top_k=3).fit(X, y)
+    assert (narrow.predict_topk(X, 50)[0][:, 4:] == -1).all()
+    assert (narrow.predict_topk(X, 3)[0] >= 0).all()
+
+
+def test_scores_are_log_probabilities():
+    X, y = planted()
+    for settings in ({}, {"loss": "logistic"}, {"flat": True}):
+        model = LinearTreeXC(**(TREE | settings), C=10.0).fit(X, y)
+        indices, scores = model.predict_topk(X, 60)
+        assert (scores <= 0).all()
+        true = y[np.arange(400)[:, None], indices].toarray() > 0
+        assert np.exp(scores[true]).mean() > 0.7
+        assert np.exp(scores[~true]).mean() < 0.1
+
+
+def test_texts_without_a_vectoriser():
+    X, y = texts()
+    model = LinearTreeXC(random_state=0).fit(X, y)
+    assert model.score(X, y) == 1
+    assert isinstance(model.vectorizer_, TfidfVectorizer)
+    given = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+    assert_same_answers(model, LinearTreeXC(vectorizer=given, random_state=0).fit(X, y), X)
+    with pytest.raises(ValueError, match="sequence of texts"):
+        model.predict(y)
+
+
+@pytest.mark.parametrize("vectorizer", [None, TfidfVectorizer(analyzer="char", ngram_range=(2, 3))])
+def test_one_row_is_as_good_as_many(vectorizer):
+    X, y = texts()
+    model = LinearTreeXC(**TREE, n_trees=2, vectorizer=vectorizer).fit(X, y)
+    indices, scores = model.predict_topk(X, 10)
+    for row in range(0, 300, 7):
+        alone = model.predict_topk([X[row]], 10)
+        np.testing.assert_array_equal(alone[0][0], indices[row])
+        np.testing.assert_array_equal(alone[1][0], scores[row])
+
+
+def test_label_texts_reach_labels_without_rows():
+    X, y = texts()
+    seen = y.toarray()
+    seen[:, 4] = 0
+    settings = {"random_state": 0, "label_weight": 1.0}
+    blind = LinearTreeXC(**settings).fit(X, sp.csr_array(seen))
+    assert not (blind.predict_topk(X)[0] == 4).any()
+    model = LinearTreeXC(**settings).fit(X, sp.csr_array(seen), label_features=WORDS)
+    assert model.predict_topk([WORDS[4]], 1)[0].tolist() == [[4]]
+    off = LinearTreeXC(**(settings | {"label_weight": 0.0}))
+    off.fit(X, sp.csr_array(seen), label_features=WORDS)
+    assert not (off.predict_topk(X)[0] == 4).any()
+
+
+def test_a_graph_moves_labels_together():
+    X, y = planted()
+    partner = np.arange(60) ^ 1
+    graph = sp.csr_array((np.ones(60), (np.arange(60), partner)), shape=(60, 60))
+
+    def together(**settings):
+        model = LinearTreeXC(**TREE, **settings).fit(X, y, graph=graph).model_
+        n = len(model.first_child)
+        leaf = np.empty(60, dtype=int)
+        for node in np.flatnonzero(model.first_child >= n):
+            first = model.first_child[node] - n
+            leaf[model.labels[first : first + model.n_children[node]]] = node
+        return (leaf == leaf[partner]).mean()
+
+    assert together(graph_weight=0.0) < 0.3
+    assert together(graph_weight=1.0) > 0.6
+
+
+def test_propensity_power_favours_rare_labels():
+    rng = np.random.default_rng(0)
+    X, y = planted()
+    y = y.toarray()
+    y[rng.random(400) < 0.9, :30] = 0
+    y = sp.csr_array(y)
+    rare = []
+    for power in (0.0, 1.0):
+        model = LinearTreeXC(random_state=0, propensity_power=power).fit(X, y)
+        rows, labels = y[:, :30].nonzero()
+        indices, scores = model.predict_topk(X[rows], 60)
+        rare.append(scores[indices == labels[:, None]].mean())
+    assert rare[1] > rare[0] + 0.05
+
+
+def test_training_rows_without_any_label():
+    # The only row with a label is held out for calibration in some of these.
+    for row in range(12):
+        y = np.zeros((12, 5))
+        y[row, 1] = 1
+        model = LinearTreeXC(random_state=0).fit(np.eye(12), sp.csr_array(y))
+        assert model.predict_topk(np.eye(12), 1)[0].tolist() == [[1]] * 12
+
+
+def test_save_load_and_pickle(tmp_path):
+    X, y = texts()
+    model = LinearTreeXC(**TREE, n_trees=2).fit(X, y, label_features=WORDS)
+    model.save(tmp_path / "model")
+    joblib.dump(model, tmp_path / "model.joblib")
+    for again in (
+        skxc.load(tmp_path / "model"),
+        pickle.loads(pickle.dumps(model)),
+        joblib.load(tmp_path / "model.joblib", mmap_mode="r"),
+    ):
+        assert_same_answers(model, again, X)
+        np.testing.assert_array_equal(
+            model.predict_proba(X).toarray(), again.predict_proba(X).toarray()
+        )
+
+
+def test_a_single_text_is_quick():
+    X, y = texts()
+    model = LinearTreeXC(random_state=0).fit(X, y)
+    seconds = []
+    for text in X:
+        start = time.perf_counter()
+        model.predict_topk([text], 10)
+        seconds.append(time.perf_counter() - start)
+    # About 0.2 ms; the bound leaves room for a busy machine.
+    assert np.median(seconds) < 0.005
+
+
+def test_search_needs_no_normalised_rows():
+    X, y = planted()
+    model = LinearTreeXC(**TREE).fit(X, y)
+    settings = {"k": 10, "beam_size": 10, "loss": "squared_hinge"}
+    once, scaled = search(model.model_, X, **settings), search(model.model_, X * 7, **settings)
+    np.testing.assert_allclose(once[1], scaled[1], rtol=1e-5, atol=1e-6)
