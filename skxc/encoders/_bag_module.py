@@ -45,10 +45,13 @@ class BagModule(nn.Module):
             self.block = nn.Linear(dim, dim)
             nn.init.normal_(self.block.weight, std=0.01)
             nn.init.zeros_(self.block.bias)
-        self._table: Tensor | None = None
+        # What evaluation looks rows up in: every token with its n-grams, made when first needed.
+        self._table: Tensor | None
+        self.register_buffer("_table", None, persistent=False)
+        self.register_load_state_dict_post_hook(_drop_table)
 
     def train(self, mode: bool = True) -> BagModule:
-        """Switch mode; training drops the table of spelled words that evaluation keeps."""
+        """Switch mode; training drops the table that evaluation keeps."""
         if mode:
             self._table = None
         return super().train(mode)
@@ -103,3 +106,7 @@ class BagModule(nn.Module):
                     table = torch.cat([table + sparse_matmul(self.spelling, ngrams), ngrams])
                 self._table = table
         return sparse_matmul(rows, self._table)
+
+
+def _drop_table(module: BagModule, incompatible_keys: object) -> None:
+    module._table = None

@@ -130,7 +130,9 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
         data = np.repeat(rows.data, lengths)
         data[is_gram] *= grams.data
         ends = np.concatenate([[0], np.cumsum(lengths)])
-        return sp.csr_array((data, indices, ends[rows.indptr]), shape=shape)
+        pieces = sp.csr_array((data, indices, ends[rows.indptr]), shape=shape)
+        pieces.sum_duplicates()  # n-grams that several words of a text share
+        return pieces
 
     def _spell(self, words: Iterable[str]) -> sp.csr_array:
         """Return the n-grams of each word as a row of unit length (up to repeated n-grams)."""

@@ -55,6 +55,8 @@ class TokenRows:
         mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]
         ids = np.zeros(mask.shape, dtype=np.int64)
         ids[mask] = self.tokens
+        # A row without tokens attends to its padding, because attention to nothing is NaN.
+        mask[lengths == 0, 0] = True
         return ids, mask.astype(np.int64)
 
 
@@ -83,6 +85,7 @@ class TransformerEncoder(Encoder):
 
     accepts_features = False
     autocasts = True
+    rows_at_once = 256
 
     def __init__(
         self,
@@ -146,20 +149,21 @@ class TransformerEncoder(Encoder):
     def _build(self) -> nn.Module:
         from transformers import AutoModel
 
-        from skxc.encoders._transformer_module import TransformerModule
-
-        model = AutoModel.from_pretrained(self.model)
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-        return TransformerModule(model, self.pooling)
+        return self._wrap(AutoModel.from_pretrained(self.model))
 
     def _skeleton(self) -> nn.Module:
         from transformers import AutoConfig, AutoModel
 
+        # Not on the meta device: constants such as position ids are in no state.
+        return self._wrap(AutoModel.from_config(AutoConfig.for_model(**self.config_)))
+
+    def _wrap(self, model: Any) -> nn.Module:
         from skxc.encoders._transformer_module import TransformerModule
 
-        config = AutoConfig.for_model(**self.config_)
-        return TransformerModule(AutoModel.from_config(config), self.pooling)
+        if self.gradient_checkpointing:
+            renamed = getattr(model, "activation_checkpointing_enable", None)  # transformers 5
+            (renamed or model.gradient_checkpointing_enable)()
+        return TransformerModule(model.float(), self.pooling)
 
     def parameter_groups(self, learning_rate: float | None) -> list[dict[str, Any]]:
         """Return all weights; biases and normalisation layers do not decay."""

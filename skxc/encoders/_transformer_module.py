@@ -32,5 +32,6 @@ class TransformerModule(nn.Module):
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
-        weight = mask[:, :, None].to(hidden.dtype)
-        return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        # In float32, which autocast would not choose for sums.
+        weight = mask[:, :, None].float()
+        return (hidden.float() * weight).sum(dim=1) / weight.sum(dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class Encoder(BaseEstimator, ABC):
     accepts_features = True
     #: True when the module gains from bfloat16 autocast.
     autocasts = False
+    #: Rows that `encode` gives to the module at once.
+    rows_at_once = 4096
 
     module_: nn.Module
     dim_: int
@@ -64,7 +67,7 @@ class Encoder(BaseEstimator, ABC):
 
         self._learn(*collections)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.module_ = self._build()
         return self
 
@@ -93,14 +96,15 @@ class Encoder(BaseEstimator, ABC):
         return 0.0
 
     def encode(
-        self, cache: Any, *, batch_size: int = 4096, precision: str = "auto"
+        self, cache: Any, *, batch_size: int | None = None, precision: str = "auto"
     ) -> NDArray[np.float32]:
         """Return unit vectors of prepared rows, without dropout or gradients.
 
         Parameters
         ----------
         cache : what `prepare` returned
-        batch_size : int
+        batch_size : int or None
+            Rows at once; None: `rows_at_once`.
         precision : {"auto", "bfloat16", "float32"}
             See `unit_vectors`.
 
@@ -112,14 +116,17 @@ class Encoder(BaseEstimator, ABC):
 
         self.module_.eval()
         vectors = np.empty((cache.shape[0], self.dim_), dtype=np.float32)
+        step = self.rows_at_once if batch_size is None else batch_size
         with torch.no_grad():
-            for start in range(0, len(vectors), batch_size):
-                block = self.unit_vectors(cache[start : start + batch_size], precision)
-                vectors[start : start + batch_size] = block.cpu().numpy()
+            for start in range(0, len(vectors), step):
+                block = self.unit_vectors(cache[start : start + step], precision)
+                vectors[start : start + step] = block.cpu().numpy()
         return vectors
 
     def unit_vectors(self, batch: Any, precision: str = "auto") -> Tensor:
         """Return the vectors of a prepared batch at unit length, in float32 and with a graph.
+
+        A vector of zeros stays one and gets no gradient.
 
         Parameters
         ----------
@@ -127,14 +134,13 @@ class Encoder(BaseEstimator, ABC):
         precision : {"auto", "bfloat16", "float32"}
             Number format of the module, for encoders that gain from a shorter one.
         """
-        from torch.nn import functional
-
         from skxc.utils._precision import autocast
 
         device = next(self.module_.parameters()).device
         with autocast(device, precision if self.autocasts else "float32"):
-            vectors = self.module_(batch)
-        return functional.normalize(vectors.float(), dim=1)
+            vectors = self.module_(batch).float()
+        lengths = vectors.norm(dim=1, keepdim=True)
+        return vectors / lengths.masked_fill(lengths == 0, math.inf)
 
     def to(self, device: torch.device) -> Encoder:
         """Move the module to a device and return self."""
@@ -161,14 +167,17 @@ class Encoder(BaseEstimator, ABC):
 
     def _skeleton(self) -> nn.Module:
         """Return a module of the right shape for a state that is about to be loaded."""
-        return self._build()
+        import torch
+
+        with torch.device("meta"):  # costs neither time nor memory
+            return self._build()
 
     def _restore(self, arrays: dict[str, NDArray]) -> None:
         import torch
 
-        # A skeleton on the meta device costs nothing; copies make memory-mapped arrays writable.
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):
             self.module_ = self._skeleton()
+        # Copies, because memory-mapped arrays are read-only.
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         self.module_.load_state_dict(tensors, assign=True)
         self.module_.eval()
