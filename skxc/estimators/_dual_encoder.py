@@ -298,7 +298,6 @@ class DualEncoderXC(NeuralBase):
                 self._set(self._attributes(classifier, data))
             if self.fusion == "tree" and self.classifier_weights_ is not None:
                 self.score_tree_ = self._fit_score_tree(data if held_out is None else held_out)
-        self.encoder_.to("cpu")
         if self.masked_fraction_ > LARGE_MASKED_SHARE:
             warnings.warn(
                 f"The graph masks {self.masked_fraction_:.0%} of all negatives. Keep only its "
@@ -454,7 +453,8 @@ class DualEncoderXC(NeuralBase):
     # ---- search
 
     def _embed(self, X: Features) -> NDArray[np.float32]:
-        return self.encoder_.encode(self.encoder_.prepare(X), precision=self.precision)
+        encoder = self.encoder_.to(self._device())
+        return encoder.encode(encoder.prepare(X), precision=self.precision)
 
     def _search(self, X: Features, k: int) -> TopK:
         queries = self._embed(X)

@@ -86,12 +86,16 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
             return self.batch_size
         return min(1024, 2 ** (max(n_samples // 8, 64).bit_length() - 1))
 
+    def _device(self) -> torch.device:
+        """Return the device to train and predict on, which a loaded model chooses anew."""
+        from skxc.utils._precision import resolve_device
+
+        return resolve_device(self.device)
+
     @contextmanager
     def _run(self, data: TrainingSet) -> Iterator[Run]:
         """Open a fit: seed, device, threads, and the root of the callbacks' tasks."""
         import torch
-
-        from skxc.utils._precision import resolve_device
 
         seed, fingerprint = self._seed_and_fingerprint(data)
         X, y = data.source
@@ -101,7 +105,7 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         try:
             if self.n_jobs is not None:
                 torch.set_num_threads(effective_n_jobs(self.n_jobs))
-            yield Run(data, seed, resolve_device(self.device), fingerprint, context)
+            yield Run(data, seed, self._device(), fingerprint, context)
         finally:
             torch.set_num_threads(threads)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
