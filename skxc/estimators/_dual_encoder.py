@@ -77,7 +77,7 @@ class DualEncoderXC(NeuralBase):
     n_positives : int or None, default=None
         Positives of a row that enter the pool at each step; None: all.
     refresh_every : int, default=5
-        Epochs between clusterings and minings.
+        Epochs between clusterings and minings; an object as `negatives` mines at its own pace.
     classifier_stage : {"joint", True, False}, default="joint"
         "joint": a free vector per label is added to the vector of its text, and both are trained
         together (the prototype of PRIME). True: classifiers are trained after the encoder, on its
@@ -379,7 +379,7 @@ class DualEncoderXC(NeuralBase):
         from skxc.training import PoolSettings
 
         negatives = make_negatives(self.negatives)
-        if hasattr(negatives, "refresh_every"):
+        if self.negatives == "mined":  # an object says for itself when it mines
             negatives.set_params(refresh_every=self.refresh_every)
         size = self._batch_size(data.n_samples)
         batches: Any = UniformBatches(data.n_samples, size)
