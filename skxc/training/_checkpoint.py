@@ -87,13 +87,16 @@ def fingerprint(*parts: Any) -> str:
 
 def _update(digest: Any, part: Any) -> None:
     if hasattr(part, "indptr"):
+        _update(digest, part.shape)
         for array in (part.indptr, part.indices, part.data):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            _update(digest, array)
     elif isinstance(part, np.ndarray) and part.dtype != object:
-        digest.update(np.ascontiguousarray(part).tobytes())
+        _update(digest, (part.dtype.str, part.shape))
+        digest.update(np.ascontiguousarray(part).data)
     elif isinstance(part, np.ndarray):
+        _update(digest, part.shape)
         for item in part:
-            digest.update(str(item).encode() + b"\0")
+            digest.update(repr(item).encode() + b"\0")
     else:
         digest.update(repr(part).encode() + b"\0")
 

@@ -154,7 +154,7 @@ def train(task: Task, plan: Plan) -> Progress:
         unit="epoch",
         disable=not plan.verbose,
     )
-    # Seeded per epoch, inside a fork: the global generator is neither read nor changed.
+    # Seeded per epoch, inside a fork: the global generators are neither read nor changed.
     with torch.random.fork_rng(devices=_cuda_devices(task.modules)), bar:
         while progress.epoch < plan.n_epochs and not progress.stopped:
             end_epoch = plan.start_epoch() if plan.start_epoch is not None else None
@@ -184,7 +184,7 @@ def _train_epoch(
     task: Task, optimizers: list[torch.optim.Optimizer], plan: Plan, epoch: int
 ) -> dict[str, float]:
     rng = stream(plan.seed, task.name, epoch)
-    torch.manual_seed(int(rng.integers(2**31)))
+    _seed_torch(int(rng.integers(2**31)), task.modules)
     task.refresh(epoch, rng)
     task.modules.train()
     batches = list(task.batches(epoch, rng))
@@ -201,5 +201,12 @@ def _train_epoch(
     return {"loss": float(np.mean(losses)) if losses else math.nan}
 
 
-def _cuda_devices(modules: nn.Module) -> list[torch.device]:
-    return list({p.device for p in modules.parameters() if p.device.type == "cuda"})
+def _seed_torch(seed: int, modules: nn.Module) -> None:
+    """Seed the generators in use; torch's own function takes milliseconds for devices not there."""
+    torch.default_generator.manual_seed(seed)
+    for number in _cuda_devices(modules):
+        torch.cuda.default_generators[number].manual_seed(seed)
+
+
+def _cuda_devices(modules: nn.Module) -> list[int]:
+    return sorted({p.device.index for p in modules.parameters() if p.device.type == "cuda"})
