@@ -273,34 +273,43 @@ def _log_probability(margin: np.float32, loss: int) -> np.float32:
 
 
 @_compiled
-def _walk(
-    model: Arrays,
-    root: int,
-    query: Arrays,
-    scale: float,
-    beam_size: int,
-    loss: int,
-    beam: Arrays,
-    candidates: Arrays,
-) -> int:
-    """Search one tree; leave its best label nodes in `candidates` and return their number."""
+def _score_beams(
+    model: Arrays, X: Arrays, scales: Array, nodes: Array, scores: Array, loss: int, out: Array
+) -> None:
+    """Write the log-probabilities of the children of every row's nodes to `out`.
+
+    `nodes` and `scores` have shape (n, beam_size), with -1 where a row has fewer nodes; `out` has
+    shape (n, beam_size, largest number of children). Rows that visit the same node do so one after
+    the other, while its weights are in the processor's cache.
+    """
+    indptr, indices, values = X
+    n_children = model[2]
+    beam_size = nodes.shape[1]
+    flat = nodes.ravel()
+    margins = np.empty(out.shape[2], dtype=np.float32)
+    for place in np.argsort(flat):
+        if flat[place] < 0:
+            continue
+        i, b, node = place // beam_size, place % beam_size, flat[place]
+        query = (indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]])
+        _score_children(model, node, query, scales[i], margins)
+        for c in range(n_children[node]):
+            score = scores[i, b] + _log_probability(margins[c], loss)
+            out[i, b, c] = max(score, np.float32(LOG_FLOOR))
+
+
+@_compiled
+def _candidates(nodes: Array, scored: Array, model: Arrays, ids: Array, scores: Array) -> int:
+    """List the children of one row's nodes with their scores, and return their number."""
     first_child, n_children = model[1], model[2]
-    parents, parent_scores = beam
-    ids, scores, margins = candidates
-    parents[0], parent_scores[0], n_parents = root, np.float32(0), 1
-    while True:
-        n = 0
-        for b in range(n_parents):
-            node = parents[b]
-            _score_children(model, node, query, scale, margins)
-            for c in range(n_children[node]):
-                score = parent_scores[b] + _log_probability(margins[c], loss)
-                ids[n], scores[n] = first_child[node] + c, max(score, np.float32(LOG_FLOOR))
-                n += 1
-        if n == 0 or ids[0] >= len(first_child):
-            return n
-        n_parents = best_first(scores, ids, n, beam_size)
-        parents[:n_parents], parent_scores[:n_parents] = ids[:n_parents], scores[:n_parents]
+    n = 0
+    for b in range(len(nodes)):
+        if nodes[b] < 0:
+            break
+        for c in range(n_children[nodes[b]]):
+            ids[n], scores[n] = first_child[nodes[b]] + c, scored[b, c]
+            n += 1
+    return n
 
 
 @_compiled
@@ -324,6 +333,20 @@ def _mean_of_trees(ids: Array, scores: Array, n: int, n_trees: int, total: Array
 
 
 @_compiled
+def _inverse_norms(X: Arrays) -> Array:
+    """Return 1 / |x| of every row, 1 for empty rows."""
+    indptr, _, values = X
+    scales = np.ones(len(indptr) - 1, dtype=np.float32)
+    for i in range(len(scales)):
+        square = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            square += values[e] * values[e]
+        if square > 0:
+            scales[i] = 1 / np.sqrt(square)
+    return scales
+
+
+@_compiled
 def search_rows(
     model: Arrays,
     X: Arrays,
@@ -333,7 +356,7 @@ def search_rows(
     out_ids: Array,
     out_scores: Array,
 ) -> None:
-    """Find the best labels of rows, each row on its own.
+    """Find the best labels of rows. What a row gets does not depend on the other rows.
 
     Parameters
     ----------
@@ -351,30 +374,35 @@ def search_rows(
     out_scores : ndarray of float32, shape (n, k)
         Gets log-probabilities; -inf where a row runs out.
     """
-    indptr, indices, values = X
-    roots, n_children, labels = model[0], model[2], model[3]
-    n_trees, k = len(roots), out_ids.shape[1]
+    roots, first_child, n_children, labels = model[0], model[1], model[2], model[3]
+    n, k, n_trees, n_inner = len(out_ids), out_ids.shape[1], len(roots), len(first_child)
+    if n_inner == n_trees:
+        beam_size = 1  # without inner nodes below the roots
     widest = n_children.max()
-    room = widest * beam_size
-    beam = (np.empty(beam_size, dtype=np.int64), np.empty(beam_size, dtype=np.float32))
-    all_ids = np.empty(n_trees * room, dtype=np.int64)
-    all_scores = np.empty(n_trees * room, dtype=np.float32)
-    margins = np.empty(widest, dtype=np.float32)
+    scales = _inverse_norms(X)
+    nodes = np.full((n_trees, n, beam_size), -1, dtype=np.int64)
+    scores = np.zeros((n_trees, n, beam_size), dtype=np.float32)
+    scored = np.empty((n_trees, n, beam_size, widest), dtype=np.float32)
+    ids = np.empty(n_trees * beam_size * widest, dtype=np.int64)
+    found = np.empty(n_trees * beam_size * widest, dtype=np.float32)
+    for t in range(n_trees):
+        nodes[t, :, 0] = roots[t]
+        _score_beams(model, X, scales, nodes[t], scores[t], loss, scored[t])
+        while first_child[nodes[t, 0, 0]] < n_inner:
+            for i in range(n):
+                m = _candidates(nodes[t, i], scored[t, i], model, ids, found)
+                m = best_first(found, ids, m, beam_size)
+                nodes[t, i, :m], scores[t, i, :m] = ids[:m], found[:m]
+            _score_beams(model, X, scales, nodes[t], scores[t], loss, scored[t])
     total = np.zeros(n_labels if n_trees > 1 else 0, dtype=np.float32)
-    for i in range(len(indptr) - 1):
-        query = (indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]])
-        square = 0.0
-        for x in query[1]:
-            square += x * x
-        scale = np.float32(1 / np.sqrt(square)) if square > 0 else np.float32(1)
-        n = 0
-        for root in roots:
-            candidates = (all_ids[n : n + room], all_scores[n : n + room], margins)
-            n += _walk(model, root, query, scale, beam_size, loss, beam, candidates)
-        for j in range(n):
-            all_ids[j] = labels[all_ids[j] - len(n_children)]
+    for i in range(n):
+        m = 0
+        for t in range(n_trees):
+            m += _candidates(nodes[t, i], scored[t, i], model, ids[m:], found[m:])
+        for j in range(m):
+            ids[j] = labels[ids[j] - n_inner]
         if n_trees > 1:
-            n = _mean_of_trees(all_ids, all_scores, n, n_trees, total)
-        n = best_first(all_scores, all_ids, n, k)
-        out_ids[i, :n], out_scores[i, :n] = all_ids[:n], all_scores[:n]
-        out_ids[i, n:], out_scores[i, n:] = -1, -np.inf
+            m = _mean_of_trees(ids, found, m, n_trees, total)
+        m = best_first(found, ids, m, k)
+        out_ids[i, :m], out_scores[i, :m] = ids[:m], found[:m]
+        out_ids[i, m:], out_scores[i, m:] = -1, -np.inf

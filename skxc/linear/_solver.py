@@ -190,15 +190,15 @@ def _store(
 ) -> tuple[Any, ...]:
     """Add the large weights of the done columns to `kept`; return it, grown where needed."""
     features, children, values, n = kept
-    n_features = len(weights) - 1
-    for c in done:
-        bias[columns[c]] = weights[n_features, c]
-        for f in range(n_features):
+    bias[columns[done]] = weights[-1][done]
+    for f in range(len(weights) - 1):
+        if n + len(done) > len(features):
+            room = np.empty(len(features) + len(done), dtype=np.int32)
+            features = np.concatenate((features, room))
+            children = np.concatenate((children, room))
+            values = np.concatenate((values, room.astype(np.float32)))
+        for c in done:
             if abs(weights[f, c]) >= threshold:
-                if n == len(features):
-                    features = np.concatenate((features, features))
-                    children = np.concatenate((children, children))
-                    values = np.concatenate((values, values))
                 features[n], children[n], values[n] = f, columns[c], weights[f, c]
                 n += 1
     return features, children, values, n

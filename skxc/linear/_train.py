@@ -21,8 +21,8 @@ from skxc.utils._sparse import TopK, index_dtype
 MAX_BLOCK, MIN_BLOCK, BLOCK_CELLS = 64, 16, 1 << 18
 # Parts of the work per job: more of them balance better.
 PARTS_PER_JOB = 8
-# Rows of one search task.
-SEARCH_ROWS = 1024
+# Rows that are searched together: at most so many, and with at most so many candidates.
+SEARCH_ROWS, SEARCH_CELLS = 1024, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -271,10 +271,12 @@ def search(
         ids, found = indices[start:stop], scores[start:stop]
         search_rows(arrays, part, beam_size, code, n_labels, ids, found)
 
-    if n_jobs == 1 or n <= SEARCH_ROWS:
-        run(0, n)
-        return indices, scores
-    Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(run)(start, min(start + SEARCH_ROWS, n)) for start in range(0, n, SEARCH_ROWS)
-    )
+    cells = len(model.roots) * beam_size * int(model.n_children.max())
+    size = max(1, min(SEARCH_ROWS, SEARCH_CELLS // cells))
+    parts = [(start, min(start + size, n)) for start in range(0, n, size)]
+    if n_jobs == 1 or len(parts) == 1:
+        for part in parts:
+            run(*part)
+    else:
+        Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(*part) for part in parts)
     return indices, scores

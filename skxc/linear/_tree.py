@@ -80,7 +80,7 @@ def build_tree(
     max_leaf_size : int
         Largest number of labels under a node of the last inner level.
     branching : int
-        Largest number of children of the other inner nodes, a power of two.
+        About how many children the other inner nodes have. Their numbers are powers of two.
     rng : Generator
 
     Returns
@@ -94,8 +94,9 @@ def build_tree(
     order = np.lexsort((labels, leaf))
     leaf = leaf[order]
     depth, step = (n_leaves - 1).bit_length(), branching.bit_length() - 1
-    # The level below the root is the narrow one where the depth is no multiple of the step.
-    bits = list(range(depth, 0, -step))[::-1]
+    # As many levels as come closest to the wanted branching, of about equal width.
+    n_levels = max(1, round(depth / step))
+    bits = [depth * (level + 1) // n_levels for level in range(n_levels)]
     sizes = [1 << bit for bit in bits]
     first = 1 + np.concatenate([[0], np.cumsum(sizes)])
     ancestors = np.stack(

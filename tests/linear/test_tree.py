@@ -41,11 +41,13 @@ def test_shape_of_the_tree(branching, max_leaf_size):
             node = parents[node]
             path.append(node)
         assert path[::-1][1:] == tree.ancestors[:, place].tolist()
-    for node, size in enumerate(np.diff(tree.child_start)):
-        if node < starts[-2]:
-            assert 2 <= size <= branching
-        else:
-            assert max_leaf_size / 2 - 1 <= size <= max_leaf_size
+    sizes = np.diff(tree.child_start)
+    upper, leaves = sizes[: starts[-2]], sizes[starts[-2] :]
+    assert leaves.max() <= max_leaf_size
+    assert leaves.max() - leaves.min() <= 1
+    assert set(upper) <= {2, 4, 8, 16, 32}
+    assert upper.max() <= min(branching**1.5, len(leaves))
+    assert upper.max() <= 2 * upper.min()
 
 
 def test_siblings_keep_the_order_of_labels():
