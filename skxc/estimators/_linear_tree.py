@@ -1,4 +1,10 @@
-"""One-vs-all linear classifiers over balanced label trees."""
+"""One-vs-all linear classifiers over balanced label trees.
+
+1. A label is the sum of its rows (skxc/linear/_vectors.py).
+2. Similar labels become siblings (skxc/linear/_tree.py).
+3. Every node learns to tell its rows from those of its siblings (skxc/linear/_solver.py).
+4. A search follows the most probable nodes to the labels (skxc/linear/_chunks.py).
+"""
 
 from __future__ import annotations
 
@@ -36,11 +42,113 @@ FLAT_LABELS = 1000
 
 
 class LinearTreeXC(BaseXC):
-    """One linear classifier per label and per node of balanced label trees.
+    """Linear classifiers over balanced label trees, for sparse features or raw texts.
 
-    The labels are clustered into a tree by the rows that they occur in. Every node learns, on the
-    rows with a label below its parent only, whether a row has a label below it. A search follows
-    the best nodes from the root to the labels.
+    Labels are clustered into a tree by the rows that they occur in. Every inner node and every
+    label gets a linear classifier, which is trained on the rows with a label below its parent. The
+    probability of a label is the product of those on its path; a beam search finds the best ones.
+    Training and search are compiled by numba when they are first used, which takes some twenty
+    seconds once per machine.
+
+    Parameters
+    ----------
+    loss : {"squared_hinge", "logistic"}, default="squared_hinge"
+        Loss of the classifiers. The logistic loss keeps more small weights and is slower.
+    C : float, default=1.0
+        Weight of the losses against the squared norm of the weights.
+    tol : float, default=0.1
+        A classifier is trained until its projected gradients lie within this range.
+    max_iter : int, default=30
+        Largest number of passes over the rows of a node.
+    prune : float, default=0.1
+        Weights of a smaller absolute value are dropped after training.
+    n_trees : int, default=1
+        Number of trees with different random starts, whose probabilities are averaged.
+    max_leaf_size : int, default=100
+        Largest number of labels that are siblings.
+    branching : int, default=16
+        About how many children the nodes above have; rounded to powers of two.
+    beam_size : int, default=10
+        Number of nodes that a search follows per level, or more where ``top_k`` needs it.
+    flat : bool or "auto", default="auto"
+        Train all labels on all rows, without a tree; "auto" does so for up to 1,000 labels.
+    negatives : {"tfn", "tfn+man"}, default="tfn"
+        Rows that a node is trained on: those with a label below its parent (teacher-forced
+        negatives), or also those whose beam passes through the parent (matched negatives), level by
+        level.
+    propensity_power : float, default=0.0
+        Positive rows of a label count (w / min w)^power times as much as negative ones, where w is
+        the inverse propensity of the label. Larger values favour rare labels.
+    label_weight : float, default=0.1
+        Weight of the rows that are made of the labels' own features, one per label. Through them
+        labels without training rows can be found. Needs ``label_features``.
+    graph_weight : float, default=0.5
+        Weight of the mean of a label's neighbours against its own vector, when labels are
+        clustered. Needs ``graph``.
+    top_k : int, default=100
+        Number of labels that are retrieved per row.
+    threshold : float, default=0.5
+        Smallest probability of a predicted label.
+    graph : sparse matrix of shape (n_labels, n_labels) or LabelGraph, default=None
+        Graph between labels; linked labels come close to each other in the tree.
+    label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
+        Texts or features of the labels, in the same form as the samples.
+    vectorizer : transformer, default=None
+        Turns texts into a feature matrix; a clone is fitted on the training texts. None means
+        ``TfidfVectorizer(sublinear_tf=True, dtype=np.float32)`` where ``X`` holds texts.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the clusters and of the order of rows.
+    n_jobs : int, default=None
+        Number of threads. Results do not depend on it.
+
+    Attributes
+    ----------
+    model_ : ChunkedWeights
+        Weights of all trees.
+    n_iter_ : int
+        Passes that the slowest classifier needed.
+    classes_ : ndarray of shape (n_labels,)
+        Column ids of the labels, or the class values of a 1-D ``y``.
+    n_labels_ : int
+        Number of labels.
+    label_names_ : list of str or None
+        Names of the labels, where ``y`` was a data frame.
+    label_frequency_ : ndarray of shape (n_labels,)
+        Weighted number of training rows of every label.
+    n_samples_fit_ : int or float
+        Weighted number of training rows.
+    calibrator_ : TopKCalibrator
+        Turns scores into probabilities.
+    vectorizer_ : transformer
+        The fitted vectoriser, where ``X`` holds texts.
+    n_features_in_ : int
+        Number of features, where ``X`` was a matrix.
+
+    See Also
+    --------
+    skxc.KNeighborsXC : Needs no training.
+    skxc.DualEncoderXC : Embeds samples and label texts, and finds rare labels better.
+
+    Notes
+    -----
+    Rows are scaled to length one. Scores are logarithms of probabilities that are not calibrated;
+    ``predict_proba`` is.
+
+    References
+    ----------
+    Prabhu et al., "Parabel: Partitioned Label Trees for Extreme Classification with Application to
+    Dynamic Search Advertising", WWW 2018; Yu et al., "PECOS: Prediction for Enormous and Correlated
+    Output Spaces", JMLR 2022.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> from skxc import LinearTreeXC
+    >>> texts = ["red wine", "white wine", "deep learning", "machine learning"]
+    >>> y = sp.csr_array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
+    >>> tree = LinearTreeXC(random_state=0).fit(texts, y)
+    >>> tree.predict_labels(["wine of red grapes", "learning"], k=1)
+    [[0], [2]]
     """
 
     _accepts_texts = True
