@@ -8,6 +8,7 @@ from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
 from skxc.indices._make import make_index
 from skxc.indices._votes import (
+    Votes,
     add_votes,
     inner_products,
     neighbor_votes,
@@ -20,6 +21,7 @@ __all__ = [
     "ExactIndex",
     "FaissIndex",
     "Index",
+    "Votes",
     "add_votes",
     "inner_products",
     "make_index",
