@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from skxc.training._label_table import LabelTable
+from skxc.training._label_table import LabelTable, unit_rows
 from skxc.training._pool import Ids, PoolSettings, PoolTask
 from skxc.utils._sparse import normalize_rows
 
@@ -71,7 +71,7 @@ class ClassifierTask(PoolTask):
         pool = self.draw(rows, rng)
         vectors = np.concatenate([self.samples[pool.rows], self.texts[pool.queries]])
         queries = functional.dropout(torch.from_numpy(vectors).to(self.device), self.dropout)
-        labels = functional.normalize(self.table(pool.labels), dim=1)
+        labels = unit_rows(self.table(pool.labels))
         loss = self.pool_loss(functional.normalize(queries, dim=1), labels, pool)
         loss.backward()
         return float(loss.detach())

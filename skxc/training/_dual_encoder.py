@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from skxc.training._grad_cache import backward_in_chunks
-from skxc.training._label_table import LabelTable
+from skxc.training._label_table import LabelTable, unit_rows
 from skxc.training._pool import Ids, Pool, PoolSettings, PoolTask
 from skxc.utils._sparse import normalize_rows
 
@@ -113,7 +112,7 @@ class DualEncoderTask(PoolTask):
         n_queries = len(pool.rows) + len(pool.queries)
         labels = vectors[n_queries:]
         if self.table is not None:
-            labels = functional.normalize(labels + self.table(pool.labels), dim=1)
+            labels = unit_rows(labels + self.table(pool.labels))
         return self.pool_loss(vectors[:n_queries], labels, pool)
 
     def sample_vectors(self, samples: Any = None) -> NDArray[np.float32]:

@@ -11,6 +11,15 @@ from torch.nn import functional
 from skxc.utils._row_sparse import gather_rows
 
 
+def unit_rows(vectors: Tensor) -> Tensor:
+    """Return label vectors of unit length; those shorter than 0.1 are stretched tenfold only.
+
+    The vector of a label without text starts at zero, where the gradient of a unit vector has no
+    bound, and one boundless gradient would stop Adam from moving the label ever after.
+    """
+    return functional.normalize(vectors, dim=1, eps=0.1)
+
+
 class LabelTable(nn.Module):
     """A table of label vectors with row-sparse gradients.
 

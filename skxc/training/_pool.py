@@ -200,7 +200,8 @@ class PoolTask(Task):
         queries = self._draw_queries(len(rows), rng)
         if len(queries):
             near = sample_positives(settings.graph, queries, 1, rng)
-            positives = np.concatenate([positives, near])
+            own = queries if self.own_label_is_positive else queries[:0]
+            positives = np.concatenate([positives, near, own])
         labels = settings.negatives.pool(rows, positives, rng)
         targets = membership(self.y, rows, labels)
         pool = Pool(
