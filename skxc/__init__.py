@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skxc.calibration import TopKCalibrator
-    from skxc.estimators import DualEncoderXC, KNeighborsXC, LinearTreeXC
+    from skxc.estimators import DualEncoderXC, FusionXC, KNeighborsXC, LinearTreeXC
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
     from skxc.persistence import load, save
 
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "AnchorGraph": "labels",
     "DualEncoderXC": "estimators",
+    "FusionXC": "estimators",
     "KNeighborsXC": "estimators",
     "LabelGraph": "labels",
     "LabelTexts": "labels",
@@ -37,6 +38,7 @@ _ROOMS = (
     "encoders",
     "estimators",
     "exceptions",
+    "fusion",
     "graphs",
     "indices",
     "inspection",
@@ -53,6 +55,7 @@ _ROOMS = (
 __all__ = [
     "AnchorGraph",
     "DualEncoderXC",
+    "FusionXC",
     "KNeighborsXC",
     "LabelGraph",
     "LabelTexts",

@@ -23,6 +23,7 @@ MAY_IMPORT = {
         "indices",
         "losses",
         "linear",
+        "fusion",
         "calibration",
         "metrics",
         "utils",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "negatives": {"indices", "clustering", "utils"},
     "batching": {"indices", "clustering", "utils"},
     "linear": {"clustering", "utils"},
+    "fusion": {"indices", "calibration", "utils"},
     "graphs": {"utils"},
     "losses": {"utils"},
     "indices": {"utils", "exceptions"},
@@ -55,6 +57,7 @@ FREE = {"inspection", "commands", "__init__", "__main__"}
 
 WITHOUT_TORCH = {
     *("metrics", "datasets", "graphs", "clustering", "linear", "model_selection"),
+    "fusion",
     *("base", "labels", "calibration", "exceptions"),
 }
 ON_USE_ONLY = {"transformers", "faiss"}

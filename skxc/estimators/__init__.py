@@ -8,11 +8,12 @@ from typing import Any
 
 _MODULES = {
     "DualEncoderXC": "_dual_encoder",
+    "FusionXC": "_fusion",
     "KNeighborsXC": "_k_neighbors",
     "LinearTreeXC": "_linear_tree",
 }
 
-__all__ = ["DualEncoderXC", "KNeighborsXC", "LinearTreeXC", "all_estimators"]
+__all__ = ["DualEncoderXC", "FusionXC", "KNeighborsXC", "LinearTreeXC", "all_estimators"]
 
 
 def all_estimators() -> list[tuple[str, type]]:

@@ -1,0 +1,131 @@
+"""Gradient-boosted trees over candidate pairs, kept as arrays, which save and load like others."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+# Rows scored at once, so that the arrays of one step stay in the cache of the processor.
+BLOCK_PAIRS = 2**14
+
+
+class BoostedTrees(BaseEstimator):
+    """Log-odds of relevance from features of (row, label) pairs.
+
+    scikit-learn grows the trees; only their nodes are kept, as arrays.
+
+    Parameters
+    ----------
+    max_iter : int, default=60
+        Number of trees.
+    max_leaf_nodes : int, default=8
+        Leaves of a tree.
+    learning_rate : float, default=0.1
+    min_samples_leaf : int, default=100
+        Pairs in a leaf. Fewer than twice as many pairs grow no tree.
+    l2_regularization : float, default=10.0
+
+    Attributes
+    ----------
+    baseline_ : float
+        Log-odds of all pairs together.
+    feature_, left_, right_ : ndarray of int64, shape (n_trees, n_nodes)
+        Split feature and children of every node; a leaf is its own child.
+    threshold_, value_ : ndarray of float64, shape (n_trees, n_nodes)
+        A pair goes left if its feature is at most the threshold.
+    depth_ : int
+        Steps from a root to the farthest leaf.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_iter: int = 60,
+        max_leaf_nodes: int = 8,
+        learning_rate: float = 0.1,
+        min_samples_leaf: int = 100,
+        l2_regularization: float = 10.0,
+    ) -> None:
+        self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
+        self.learning_rate = learning_rate
+        self.min_samples_leaf = min_samples_leaf
+        self.l2_regularization = l2_regularization
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> BoostedTrees:
+        """Grow the trees.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_pairs, n_features)
+        y : array-like of bool, shape (n_pairs,)
+        sample_weight : array-like of shape (n_pairs,), optional
+
+        Returns
+        -------
+        self
+        """
+        y = np.asarray(y, dtype=bool)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
+        hits, misses = weight[y].sum(), weight[~y].sum()
+        # Smoothed, so that it is finite where all pairs are alike and nothing can be grown.
+        self.baseline_ = float(np.log((hits + 1) / (misses + 1)))
+        self._keep([])
+        if y.any() and not y.all():
+            grown = HistGradientBoostingClassifier(
+                early_stopping=False, random_state=0, **self.get_params()
+            ).fit(X, y, sample_weight=weight)
+            self.baseline_ = float(grown._baseline_prediction.ravel()[0])
+            self._keep([step[0].nodes for step in grown._predictors])
+        return self
+
+    def _keep(self, trees: list[NDArray]) -> None:
+        """Store nodes of trees as padded arrays."""
+        shape = (len(trees), max((len(nodes) for nodes in trees), default=1))
+        own = np.broadcast_to(np.arange(shape[1]), shape)
+        self.left_, self.right_ = own.copy(), own.copy()
+        self.feature_ = np.zeros(shape, dtype=np.int64)
+        self.threshold_, self.value_ = np.zeros(shape), np.zeros(shape)
+        self.depth_ = int(max((nodes["depth"].max() for nodes in trees), default=0))
+        for number, nodes in enumerate(trees):
+            inner, size = nodes["is_leaf"] == 0, len(nodes)
+            self.left_[number, :size][inner] = nodes["left"][inner]
+            self.right_[number, :size][inner] = nodes["right"][inner]
+            self.feature_[number, :size] = np.where(inner, nodes["feature_idx"], 0)
+            self.threshold_[number, :size] = nodes["num_threshold"]
+            self.value_[number, :size] = nodes["value"]
+
+    def log_odds(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the log-odds of relevance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_pairs, n_features)
+            Finite.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_pairs,)
+        """
+        X = np.asarray(X, dtype=np.float64)
+        blocks = [
+            self._block(X[start : start + BLOCK_PAIRS]) for start in range(0, len(X), BLOCK_PAIRS)
+        ]
+        return np.concatenate([np.zeros(0), *blocks])
+
+    def _block(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.full(len(X), self.baseline_)
+        pair = np.arange(len(X))
+        for left, right, feature, threshold, value in zip(
+            self.left_, self.right_, self.feature_, self.threshold_, self.value_, strict=True
+        ):
+            node = np.zeros(len(X), dtype=np.int64)
+            for _ in range(self.depth_):
+                goes_left = X[pair, feature[node]] <= threshold[node]
+                node = np.where(goes_left, left[node], right[node])
+            total += value[node]
+        return total

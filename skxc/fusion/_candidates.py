@@ -1,0 +1,130 @@
+"""The (row, label) pairs that any of several models retrieved, with what each says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skxc.indices import union_of_lists
+from skxc.utils._sparse import TopK
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The union of the top-k lists of M models for n rows, sorted by row and label.
+
+    Attributes
+    ----------
+    n_rows : int
+    rows, labels : ndarray of int64, shape (e,)
+    scores : ndarray of float64, shape (e, M)
+        The score of each model; its floor of the row, the smallest score in its list, for a label
+        that it did not retrieve.
+    ranks : ndarray of float64, shape (e, M)
+        0 for the best label of a model; the length of its list for a label that is not in it.
+    found : ndarray of bool, shape (e, M)
+        Whether the model retrieved the label.
+    """
+
+    n_rows: int
+    rows: NDArray[np.integer]
+    labels: NDArray[np.integer]
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.float64]
+    found: NDArray[np.bool_]
+
+    def take(self, kept: NDArray[np.bool_]) -> Candidates:
+        """Return the pairs of a mask; the rows keep their numbers."""
+        return Candidates(
+            self.n_rows,
+            self.rows[kept],
+            self.labels[kept],
+            self.scores[kept],
+            self.ranks[kept],
+            self.found[kept],
+        )
+
+    def features(self, label_frequency: NDArray) -> NDArray[np.float64]:
+        """Return what trees split on.
+
+        Parameters
+        ----------
+        label_frequency : ndarray of shape (n_labels,)
+            Training rows of every label; the inverse propensity is a function of it.
+
+        Returns
+        -------
+        ndarray of float64, shape (e, 4 M + 2)
+            Of each model: score, distance to its best score of the row, ln(1 + rank), whether it
+            retrieved the label; then the number of models that did, and ln(1 + frequency).
+        """
+        n_found = self.found.sum(axis=1, keepdims=True)
+        frequency = np.log1p(label_frequency[self.labels].astype(np.float64))[:, None]
+        below = self.scores - _row_maximum(self.rows, self.scores, self.n_rows)
+        return np.hstack([self.scores, below, np.log1p(self.ranks), self.found, n_found, frequency])
+
+
+def collect_candidates(
+    lists: list[TopK], n_labels: int, floors: NDArray[np.float64] | None = None
+) -> Candidates:
+    """Return the union of top-k lists.
+
+    Parameters
+    ----------
+    lists : list of (ndarray of int (n, k), ndarray of float32 (n, k))
+        Of each model, best first, padded with -1.
+    n_labels : int
+    floors : ndarray of float64, shape (M,), optional
+        Scores for rows where a model retrieved nothing at all; by default its smallest score
+        anywhere, or 0.
+
+    Returns
+    -------
+    Candidates
+    """
+    rows, labels = union_of_lists([found for found, _ in lists], n_labels)
+    floors = lowest_scores(lists) if floors is None else floors
+    columns = [
+        _column(found.astype(np.int64), scores, rows, rows * n_labels + labels, n_labels, floor)
+        for (found, scores), floor in zip(lists, floors, strict=True)
+    ]
+    scores, ranks, is_found = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+    return Candidates(len(lists[0][0]), rows, labels, scores, ranks, is_found)
+
+
+def lowest_scores(lists: list[TopK]) -> NDArray[np.float64]:
+    """Return the smallest score of each model, 0 where it retrieved nothing."""
+    found = [scores[labels >= 0] for labels, scores in lists]
+    return np.array([values.min() if values.size else 0.0 for values in found], dtype=np.float64)
+
+
+def _column(
+    labels: NDArray[np.integer],
+    scores: NDArray[np.float32],
+    rows: NDArray[np.integer],
+    keys: NDArray[np.integer],
+    n_labels: int,
+    floor: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return score, rank and membership of every pair by one model's list."""
+    row, place = np.nonzero(labels >= 0)
+    at = np.searchsorted(keys, row * n_labels + labels[row, place])
+    lowest = np.where(labels >= 0, scores, np.inf).min(axis=1, initial=np.inf)
+    score = np.where(np.isinf(lowest), floor, lowest).astype(np.float64)[rows]
+    rank = np.count_nonzero(labels >= 0, axis=1).astype(np.float64)[rows]
+    found = np.zeros(len(rows), dtype=bool)
+    score[at], rank[at], found[at] = scores[row, place], place, True
+    return score, rank, found
+
+
+def _row_maximum(
+    rows: NDArray[np.integer], values: NDArray[np.float64], n_rows: int
+) -> NDArray[np.float64]:
+    """Return for every pair the largest values of its row, shape (e, M); rows are sorted."""
+    first = np.flatnonzero(np.diff(rows, prepend=-1))
+    top = np.zeros((n_rows, values.shape[1]))
+    if len(first):
+        top[rows[first]] = np.maximum.reduceat(values, first, axis=0)
+    return top[rows]

@@ -1,0 +1,141 @@
+"""What a fusion is tuned for: a ranking metric, or a blend, as a mean over rows.
+
+Every metric here is a weighted mean of one value per row, so that the standard error of a
+difference between two combinations is that of a mean. PSP@k is a ratio of two sums; its value of a
+row is the gain of the row over the mean of what the rows could gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc.utils._sparse import rank_rows
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The k best predictions of every row, and what the metrics need besides.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (n, k)
+        Padded with -1.
+    hits : ndarray of bool, shape (n, k)
+    truth : csr_array of shape (n, L)
+    row_weight : ndarray of float64, shape (n,)
+    inverse_propensity : ndarray of float64, shape (L,)
+    """
+
+    labels: NDArray[np.int64]
+    hits: NDArray[np.bool_]
+    truth: sp.csr_array
+    row_weight: Floats
+    inverse_propensity: Floats
+
+
+def _precision(ranked: Ranked, k: int) -> Floats:
+    return ranked.hits[:, :k].sum(axis=1) / k
+
+
+def _recall(ranked: Ranked, k: int) -> Floats:
+    return ranked.hits[:, :k].sum(axis=1) / np.maximum(np.diff(ranked.truth.indptr), 1)
+
+
+def _ndcg(ranked: Ranked, k: int) -> Floats:
+    discount = 1 / np.log2(np.arange(k) + 2)
+    ideal = np.cumsum(discount)[np.clip(np.diff(ranked.truth.indptr), 1, k) - 1]
+    width = ranked.hits[:, :k].shape[1]
+    return (ranked.hits[:, :k] * discount[:width]).sum(axis=1) / ideal
+
+
+def _psprecision(ranked: Ranked, k: int) -> Floats:
+    weight = ranked.inverse_propensity
+    gains = np.where(ranked.hits[:, :k], weight[ranked.labels[:, :k]], 0).sum(axis=1)
+    weighted = ranked.truth.astype(np.float64)
+    weighted.data = weight[weighted.indices]
+    best = rank_rows(weighted, k)[1]
+    possible = np.where(np.isfinite(best), best, 0).sum(axis=1, dtype=np.float64)
+    mean = np.average(possible, weights=ranked.row_weight)
+    return gains / mean if mean > 0 else np.zeros(len(gains))
+
+
+METRICS: dict[str, Callable[[Ranked, int], Floats]] = {
+    "precision": _precision,
+    "recall": _recall,
+    "ndcg": _ndcg,
+    "psprecision": _psprecision,
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A blend of metrics; made by :func:`make_objective`.
+
+    Attributes
+    ----------
+    terms : tuple of (name, k, weight)
+    """
+
+    terms: tuple[tuple[str, int, float], ...]
+
+    @property
+    def depth(self) -> int:
+        """The largest k."""
+        return max(k for _, k, _ in self.terms)
+
+    def values(self, ranked: Ranked) -> Floats:
+        """Return one value per row, shape (n,), whose weighted mean is the blend."""
+        return np.sum([w * METRICS[name](ranked, k) for name, k, w in self.terms], axis=0)
+
+
+def make_objective(objective: str | Mapping[str, float]) -> Objective:
+    """Return the objective of a name such as "precision@1", or of a blend.
+
+    Parameters
+    ----------
+    objective : str or dict of str to float
+        "precision@k", "recall@k", "ndcg@k" or "psprecision@k" (also "psp@k"); or such names with
+        non-negative weights, ``{"precision@1": 0.5, "psprecision@5": 0.5}``.
+
+    Returns
+    -------
+    Objective
+
+    Raises
+    ------
+    ValueError
+        An unknown metric, no k, or weights that are negative or all zero.
+
+    Examples
+    --------
+    >>> from skxc.fusion import make_objective
+    >>> make_objective("psp@5").terms
+    (('psprecision', 5, 1.0),)
+    """
+    blend = {objective: 1.0} if isinstance(objective, str) else dict(objective)
+    valid = all(isinstance(w, Real) and w >= 0 and np.isfinite(w) for w in blend.values())
+    if not valid or not sum(blend.values()):
+        raise ValueError(
+            "`objective` must give metrics non-negative weights that are not all zero, but is "
+            f"{blend!r}. Write {{'precision@1': 0.5, 'psprecision@5': 0.5}}, for example."
+        )
+    return Objective(tuple((*_parse(name), float(weight)) for name, weight in blend.items()))
+
+
+def _parse(metric: str) -> tuple[str, int]:
+    name, _, k = str(metric).partition("@")
+    name = "psprecision" if name == "psp" else name
+    if name not in METRICS or not k.isdecimal() or int(k) < 1:
+        raise ValueError(
+            f"`objective` must be one of {', '.join(METRICS)} with a k, but is {metric!r}. "
+            "Write 'precision@1', for example."
+        )
+    return name, int(k)
