@@ -25,6 +25,8 @@ from skxc.linear._solver import LOGISTIC
 HASH = np.uint64(2654435769)
 # Log-probabilities stop here, so that their exponentials are float32 numbers above zero.
 LOG_FLOOR = -50.0
+# Keeps the squared hinge's log-probabilities of margins above one apart.
+TIE_BREAK = 1e-3
 
 Array = NDArray[Any]
 Arrays = tuple[Any, ...]
@@ -265,11 +267,14 @@ def _score_children(model: Arrays, node: int, query: Arrays, scale: float, score
 
 @_compiled
 def _log_probability(margin: np.float32, loss: int) -> np.float32:
-    """Return log p of a margin: the logistic function's, or exp(-max(0, 1 - margin)^3)."""
+    """Return log p of a margin: the logistic function's, or about -max(0, 1 - margin)^3."""
+    one, tiny = np.float32(1), np.float32(TIE_BREAK)
     if loss == LOGISTIC:
         # Without overflow on either side.
         return min(margin, np.float32(0)) - np.log1p(np.exp(-abs(margin)))
-    return -(max(np.float32(1) - margin, np.float32(0)) ** 3)
+    if margin >= one:
+        return -tiny / margin
+    return -((one - margin) ** 3) - tiny
 
 
 @_compiled

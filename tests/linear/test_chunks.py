@@ -22,7 +22,7 @@ def naive_search(trees, x, k, beam_size, loss, n_labels):
                     if loss == "logistic":
                         gain = -np.logaddexp(0, -margin)
                     else:
-                        gain = -(max(0, 1 - margin) ** 3)
+                        gain = -1e-3 / margin if margin >= 1 else -((1 - margin) ** 3) - 1e-3
                     candidates.append((max(score + gain, -50.0), child))
             if candidates[0][1] >= tree.n_inner:
                 break
