@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skxc.base import Features, TrainingSet
+from skxc.calibration import TopKCalibrator
 from skxc.encoders import Encoder, make_encoder
 from skxc.estimators._neural import NeuralBase, Run
 from skxc.exceptions import LabelTextWarning
@@ -35,8 +36,9 @@ from skxc.indices import (
 )
 from skxc.metrics import inverse_propensity, ndcg_at_k
 from skxc.negatives import Negatives, make_negatives
+from skxc.utils._same_text import same_text_pairs
 from skxc.utils._score_tree import ScoreTree
-from skxc.utils._sparse import TopK, normalize_rows, pair_ids
+from skxc.utils._sparse import TopK, drop_pairs, normalize_rows, pair_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -407,6 +409,7 @@ class DualEncoderXC(NeuralBase):
             graph=_label_graph(data),
             graph_weight=self.graph_weight,
             mask_neighbors=self.mask_neighbors,
+            excluded=same_text_pairs(data.X, data.label_features, data.y),
         )
 
     def _classifier_task(
@@ -508,15 +511,23 @@ class DualEncoderXC(NeuralBase):
         """Return the weight with the best nDCG@5 on held-out rows; ties to the smaller one."""
         if held_out is None or not held_out.y.nnz:
             return USUAL_VOTE_WEIGHT
-        queries = self._embed(held_out.X)[:BLOCK_ROWS]
-        truth = held_out.y[:BLOCK_ROWS]
-        found = self._search_labels(queries, min(5, self.n_labels_))
+        rows = held_out.take(np.arange(min(BLOCK_ROWS, held_out.n_samples)))
+        queries = self._embed(rows.X)
+        found = self._search_labels(queries, min(10, self.n_labels_))
         votes = self._votes(queries)
+        own = same_text_pairs(rows.X, rows.label_features, rows.y)
         gains = [
-            ndcg_at_k(truth, self._add_votes(found, votes, weight, queries)[0])
+            ndcg_at_k(rows.y, self._add_votes(found, votes, weight, queries)[0], filter_pairs=own)
             for weight in VOTE_WEIGHTS
         ]
         return VOTE_WEIGHTS[int(np.argmax(gains))]
+
+    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
+        scores = self._retrieve(held_out.X, self.top_k)
+        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
+        if own is not None:
+            scores = drop_pairs(scores, own)
+        return TopKCalibrator().fit(scores, held_out.y)
 
     def _search_labels(self, queries: NDArray[np.float32], k: int) -> TopK:
         if self.score_tree_ is None:

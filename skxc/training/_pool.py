@@ -115,6 +115,8 @@ class PoolSettings:
         Weight of label texts as queries whose positives are their neighbours; 0: none.
     mask_neighbors : bool
         Whether neighbours of a row's positives are left out of its negatives.
+    excluded : csr_array of shape (n, L) or None
+        Pairs that are no labels, but must not be negatives either.
     """
 
     loss: Loss
@@ -126,6 +128,7 @@ class PoolSettings:
     graph: sp.csr_array | None = None
     graph_weight: float = 0.0
     mask_neighbors: bool = False
+    excluded: sp.csr_array | None = None
 
 
 class PoolTask(Task):
@@ -162,7 +165,7 @@ class PoolTask(Task):
         self.device = device
         self.held_out = held_out
         self.report = PoolReport()
-        settings.negatives.prepare(y)
+        settings.negatives.prepare(y, settings.excluded)
 
     # ---- what a subclass writes
 
@@ -209,7 +212,7 @@ class PoolTask(Task):
             queries,
             labels,
             targets,
-            self._neighbours_of_positives(rows, labels, targets),
+            self._ignored(rows, labels, targets),
             self.sample_weight[rows],
         )
         if len(queries):
@@ -226,13 +229,18 @@ class PoolTask(Task):
         n_queries = round(n_rows * self.y.shape[1] / self.y.shape[0])
         return np.sort(rng.choice(connected, min(n_queries, n_rows, len(connected)), replace=False))
 
-    def _neighbours_of_positives(
+    def _ignored(
         self, rows: Ids, labels: Ids, targets: NDArray[np.bool_]
     ) -> NDArray[np.bool_] | None:
-        if self.settings.graph is None or not self.settings.mask_neighbors:
-            return None
-        near = sp.csr_array(self.y[rows] @ self.settings.graph)
-        return membership(near, np.arange(len(rows)), labels) & ~targets
+        """Return the cells that are no negatives: excluded pairs, and neighbours of positives."""
+        settings, masks = self.settings, []
+        if settings.excluded is not None:
+            masks.append(membership(settings.excluded, rows, labels))
+        if settings.graph is not None and settings.mask_neighbors:
+            near = sp.csr_array(self.y[rows] @ settings.graph)
+            masks.append(membership(near, np.arange(len(rows)), labels))
+        masks = [mask for mask in masks if mask.any()]  # a mask costs the loss a copy of the scores
+        return np.logical_or.reduce(masks) & ~targets if masks else None
 
     def _add_queries(self, pool: Pool) -> Pool:
         """Append rows for label texts, with neighbours as positives, weighted by the edges."""
