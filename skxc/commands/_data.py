@@ -126,12 +126,16 @@ def label_texts(data: XCDataset) -> LabelTexts | None:
 
 
 def give_vectorizer(estimator: Any, X: Rows) -> None:
-    """Set a TF-IDF vectorizer where the rows are texts that the estimator cannot read."""
+    """Set a TF-IDF vectorizer where the estimator, or one inside it, cannot read its texts."""
     parameters = estimator.get_params(deep=False)
-    reads_texts = getattr(estimator, "_accepts_texts", False)
-    if sp.issparse(X) or reads_texts or parameters.get("vectorizer", "") is not None:
+    if sp.issparse(X) or parameters.get("vectorizer") is not None:
         return
-    estimator.set_params(vectorizer=TfidfVectorizer(sublinear_tf=True, dtype=np.float32))
+    if "vectorizer" in parameters and not getattr(estimator, "_accepts_texts", False):
+        estimator.set_params(vectorizer=TfidfVectorizer(sublinear_tf=True, dtype=np.float32))
+        return
+    for part in estimator.get_params(deep=True).values():
+        if hasattr(part, "predict_topk"):
+            give_vectorizer(part, X)
 
 
 def set_seed(estimator: Any, seed: int) -> None:

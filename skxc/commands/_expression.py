@@ -22,6 +22,7 @@ ROOMS = (
     "skxc.batching",
     "skxc.clustering",
     "skxc.indices",
+    "skxc.fusion",
 )
 VECTORIZERS = ("CountVectorizer", "FeatureUnion", "HashingVectorizer", "TfidfVectorizer")
 _VECTORIZER_MODULES = ("sklearn.feature_extraction.text", "sklearn.pipeline")

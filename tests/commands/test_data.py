@@ -17,6 +17,7 @@ from skxc.commands._data import (
     shuffle_edges,
 )
 from skxc.commands._errors import UsageError
+from skxc.commands._expression import build_estimator
 from skxc.datasets import Anchors, XCDataset, load_xc_repository
 
 
@@ -155,6 +156,21 @@ def test_vectorizer_is_given_only_where_it_is_missing():
     reader._accepts_texts = True
     give_vectorizer(reader, X)
     assert reader.vectorizer is None
+
+
+def test_estimators_inside_get_a_vectorizer_too():
+    counting = CountVectorizer()
+    outer = build_estimator("FusionXC([('a', KNeighborsXC()), ('b', LinearTreeXC())])")
+    give_vectorizer(outer, ["a text"])
+    neighbours, tree = (member for _, member in outer.estimators)
+    assert isinstance(neighbours.vectorizer, TfidfVectorizer)
+    assert tree.vectorizer is outer.vectorizer is None
+
+    # One vectorizer for all members: they get features.
+    outer = build_estimator("FusionXC([('a', KNeighborsXC())])").set_params(vectorizer=counting)
+    give_vectorizer(outer, ["a text"])
+    assert outer.vectorizer is counting
+    assert outer.estimators[0][1].vectorizer is None
 
 
 def test_the_seed_reaches_estimators_inside():
