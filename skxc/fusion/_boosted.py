@@ -75,7 +75,7 @@ class BoostedTrees(BaseEstimator):
         # Smoothed, so that it is finite where all pairs are alike and nothing can be grown.
         self.baseline_ = float(np.log((hits + 1) / (misses + 1)))
         self._keep([])
-        if y.any() and not y.all():
+        if y.any() and not y.all() and len(y) >= 2 * self.min_samples_leaf:
             grown = HistGradientBoostingClassifier(
                 early_stopping=False, random_state=0, **self.get_params()
             ).fit(X, y, sample_weight=weight)

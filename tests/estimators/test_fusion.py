@@ -1,0 +1,424 @@
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+
+import skxc
+from skxc import AnchorGraph, DualEncoderXC, FusionXC, KNeighborsXC, LabelGraph, LinearTreeXC
+from skxc.base import BaseXC
+from skxc.fusion import collect_candidates
+from skxc.metrics import precision_at_k
+from skxc.utils._sparse import top_k
+from tests.toys import (
+    CentroidXC,
+    SampleGraphXC,
+    assert_same_model,
+    dense,
+    small_data,
+    small_texts,
+)
+
+X, Y, GRAPH = small_data(n=60)
+
+
+class HalfXC(BaseXC):
+    """Knows its half of the labels by planted columns of X, and guesses at the others."""
+
+    _parameter_constraints = {
+        **{name: BaseXC._parameter_constraints[name] for name in ("top_k", "threshold")},
+        "start": [int],
+        "noise": [float],
+    }
+    seen = None  # rows of the last fit in this process
+
+    def __init__(self, *, start=0, noise=0.0, top_k=100, threshold=0.5):
+        self.start = start
+        self.noise = noise
+        self.top_k = top_k
+        self.threshold = threshold
+
+    def _fit(self, data, held_out):
+        type(self).seen = data.n_samples
+        self.n_half_ = data.n_labels // 2
+
+    def _search(self, X, k):
+        X = np.asarray(X.toarray(), dtype=np.float64)
+        # Nothing of the other half: as if all its labels were equally likely.
+        scores = np.full(X.shape, -2.0)
+        mine = slice(self.start * self.n_half_, (self.start + 1) * self.n_half_)
+        scores[:, mine] = X[:, mine] + self.noise * np.sin(1e4 * X[:, mine])
+        return top_k(scores, k)
+
+
+def halves(n=1000, seed=0, n_labels=20):
+    """Return (X, y): X holds the log-odds of every label, whose signs are mixed up a little."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(size=(n, n_labels)) * 2 - 3
+    y = rng.random((n, n_labels)) < 1 / (1 + np.exp(-odds))
+    return sp.csr_array(odds), sp.csr_array(y.astype(np.int64))
+
+
+TWO = [("low", HalfXC(start=0)), ("high", HalfXC(start=1))]
+
+
+# ---- what a fusion is for
+
+
+@pytest.mark.parametrize("method", ["linear", "trees"])
+def test_two_halves_are_better_together(method):
+    train, test = halves(), halves(seed=1)
+    model = FusionXC(TWO, method=method).fit(*train)
+    score = model.score(*test)
+    alone = [member.score(*test) for member in model.estimators_]
+    possible = precision_at_k(test[1], test[0].toarray(), 1)
+    assert score > max(alone) + 0.1
+    assert score > possible - 0.03
+
+
+@pytest.mark.parametrize("objective", ["precision@1", "recall@5"])
+@pytest.mark.parametrize("seed", range(3))
+def test_not_worse_than_the_best_member(objective, seed):
+    members = [("good", LinearTreeXC(flat=False)), ("bad", HalfXC(start=0, noise=9.0))]
+    (rows, y), (other, y_other) = halves(600, seed), halves(1000, 10 + seed)
+    model = FusionXC(members, objective=objective, random_state=0).fit(rows, y)
+    metric = {"precision@1": 1, "recall@5": 5}[objective]
+    scores = [
+        precision_at_k(y_other, one.predict_topk(other, 5)[0], metric)
+        for one in (model, *model.estimators_)
+    ]
+    assert scores[0] > max(scores[1:]) - 0.02
+
+
+def test_default_members_are_fused():
+    data = skxc.datasets.make_planted_xc(n_samples=400, n_labels=60, random_state=0)
+    model = FusionXC(random_state=0)
+    model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
+    assert list(model.named_estimators_) == ["tree", "dual"]
+    assert [type(member) for member in model.estimators_] == [LinearTreeXC, DualEncoderXC]
+    scores = [one.score(data.test_texts, data.test_labels) for one in (model, *model.estimators_)]
+    assert scores[0] > max(scores[1:]) - 0.02
+
+
+def test_candidates_are_the_union():
+    rows, y = halves(300)
+    model = FusionXC(TWO, top_k=3, method="linear").fit(rows, y)
+    lists = [member.predict_topk(rows[:20], 3) for member in model.estimators_]
+    union = collect_candidates(lists, 20)
+    found = model.predict_topk(rows[:20], 20)[0]
+    deep = [member.predict_topk(rows[:20], 20) for member in model.estimators_]
+    for row in range(20):
+        assert set(model.predict_topk(rows[:20], 3)[0][row]) <= set(
+            union.labels[union.rows == row].tolist()
+        )
+        assert set(found[row]) == set(deep[0][0][row])
+
+
+def test_fixed_weights():
+    rows, y = halves(300)
+    alone = FusionXC(TWO, weights=[0, 1], method="linear").fit(rows, y)
+    member = alone.estimators_[1]
+    assert alone.combiner_.shares.tolist() == [0, 1]
+    np.testing.assert_array_equal(alone.predict_topk(rows, 5)[0], member.predict_topk(rows, 5)[0])
+    search = GridSearchCV(FusionXC(TWO, method="linear"), {"weights": [[1, 1], [0, 1]]}, cv=2)
+    assert search.fit(rows, y).best_params_ == {"weights": [1, 1]}
+
+
+def test_probabilities_are_calibrated():
+    rows, y = halves(4000)
+    other, y_other = halves(2000, seed=5)
+    model = FusionXC(TWO).fit(rows, y)
+    probabilities = model.predict_proba(other)
+    truth = y_other.toarray()[
+        np.repeat(np.arange(2000), np.diff(probabilities.indptr)), probabilities.indices
+    ]
+    assert probabilities.data.mean() == pytest.approx(truth.mean(), abs=0.01)
+    for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.0)):
+        inside = (probabilities.data >= low) & (probabilities.data < high)
+        assert probabilities.data[inside].mean() == pytest.approx(truth[inside].mean(), abs=0.05)
+
+
+# ---- rows
+
+
+@pytest.mark.parametrize(("n", "expected"), [(300, 300 - 60), (2100, 2100 - 105 - 100)])
+def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
+    rows, y = halves(n)
+    seen = []
+    real = FusionXC._learn
+
+    def learn(self, held_out, *, is_held_out):
+        seen.append((held_out.n_samples, HalfXC.seen, is_held_out))
+        real(self, held_out, is_held_out=is_held_out)
+
+    monkeypatch.setattr(FusionXC, "_learn", learn)
+    FusionXC([("one", HalfXC())], method="linear").fit(rows, y)
+    ((n_held, n_member, is_held_out),) = seen
+    assert is_held_out
+    assert n_member == expected
+    assert n_held == {300: 60, 2100: 105}[n]
+    # Small data are given back; of large data a member holds 5 % of its own rows back.
+    assert HalfXC.seen == {300: 300, 2100: expected}[n]
+
+
+def test_few_rows_choose_nothing():
+    model = FusionXC([("a", CentroidXC()), ("b", KNeighborsXC())]).fit(X[:8], Y[:8])
+    assert model.combiner_.shares.tolist() == [0.5, 0.5]
+    assert model.combiner_.trees is None
+
+
+def test_frozen_members_stay_as_they_are():
+    rows, y = halves(400)
+    member = KNeighborsXC().fit(rows[:200], y[:200])
+    model = FusionXC([("frozen", FrozenEstimator(member)), ("half", HalfXC(start=1))])
+    again = clone(model).fit(rows[200:], y[200:])
+    assert again.estimators_[0].estimator is member
+    assert again.n_samples_fit_ == 200
+    assert again.score(rows[200:], y[200:]) > 0.3
+
+
+def test_all_frozen_members_learn_on_all_rows():
+    rows, y = halves(400)
+    members = [("a", KNeighborsXC()), ("b", HalfXC(start=1))]
+    frozen = [(name, FrozenEstimator(one.fit(rows[:300], y[:300]))) for name, one in members]
+    model = FusionXC(frozen).fit(rows[300:], y[300:])
+    np.testing.assert_array_equal(model.label_frequency_, members[0][1].label_frequency_)
+    assert model.n_samples_fit_ == 300
+    held = [precision_at_k(y[300:], one.predict_topk(rows[300:], 5)[0], 1) for _, one in members]
+    np.testing.assert_allclose(model.member_objectives_, held)
+    with pytest.raises(ValueError, match="frozen member 'a' must know the 5 labels of `y`"):
+        FusionXC(frozen).fit(rows[300:], y[300:, :5])
+
+
+# ---- members of other kinds
+
+
+def test_pipelines_and_classifiers_of_scikit_learn():
+    members = [
+        ("pipe", make_pipeline(MaxAbsScaler(), KNeighborsXC())),
+        ("ovr", OneVsRestClassifier(LogisticRegression())),
+    ]
+    model = FusionXC(members, random_state=0).fit(X, Y)
+    assert model.score(X, Y) > 0.5
+    indices, _ = model.predict_topk(X, 12)
+    assert sorted(indices[0]) == list(range(12))
+
+
+def test_inside_a_pipeline():
+    pipe = make_pipeline(MaxAbsScaler(), FusionXC([("near", KNeighborsXC())]))
+    assert pipe.fit(X, Y).score(X, Y) > 0.5
+
+
+def test_members_with_vectorisers_of_their_own():
+    texts, y, label_texts = small_texts(60)
+    members = [
+        ("near", KNeighborsXC(vectorizer=TfidfVectorizer())),
+        ("pipe", make_pipeline(TfidfVectorizer(), KNeighborsXC(n_neighbors=3))),
+        ("text", CentroidXC()),
+    ]
+    model = FusionXC(members).fit(texts, y, label_features=label_texts)
+    assert model.score(texts, y) > 0.5
+    assert len(model.predict_labels(texts[:2], 3)) == 2
+
+
+# ---- parameters
+
+
+def test_parameters_of_members():
+    model = FusionXC([("near", KNeighborsXC())])
+    assert model.get_params()["near__n_neighbors"] == 20
+    assert "near" not in model.get_params(deep=False)
+    model.set_params(near__n_neighbors=3, method="linear")
+    assert model.estimators[0][1].n_neighbors == 3
+    model.set_params(near=CentroidXC())
+    assert isinstance(model.estimators[0][1], CentroidXC)
+    search = GridSearchCV(FusionXC([("near", KNeighborsXC())]), {"near__n_neighbors": [1, 5]}, cv=2)
+    assert search.fit(X, Y).best_params_["near__n_neighbors"] in (1, 5)
+
+
+def test_parameters_of_default_members():
+    model = FusionXC().set_params(dual__n_epochs=2, dual__encoder__dim=8, top_k=5)
+    assert model.estimators[1][1].n_epochs == 2
+    assert model.top_k == 5
+    assert clone(model).estimators[1][1].encoder.dim == 8
+    assert FusionXC().set_params(top_k=3).estimators is None
+    with pytest.raises(ValueError, match="Invalid parameter 'other'"):
+        FusionXC().set_params(other=1)
+
+
+def test_seeds_of_members():
+    model = FusionXC([("a", LinearTreeXC()), ("b", LinearTreeXC(random_state=5))], random_state=0)
+    first, second = model._fresh_members()
+    assert isinstance(first.random_state, int)
+    assert second.random_state == 5
+    assert model.estimators[0][1].random_state is None
+    assert [m.random_state for m in clone(model)._fresh_members()] == [first.random_state, 5]
+    assert FusionXC([("a", LinearTreeXC())])._fresh_members()[0].random_state is None
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"estimators": []}, "`estimators` must be a list of .* with at least one pair"),
+        ({"estimators": [KNeighborsXC()]}, "`estimators` must be a list of"),
+        ({"estimators": [("a", KNeighborsXC)]}, "'a' is <class"),
+        ({"estimators": [("a", MaxAbsScaler())]}, "with predict_topk or decision_function"),
+        ({"estimators": [("a", KNeighborsXC())] * 2}, "not unique"),
+        ({"estimators": [("top_k", KNeighborsXC())]}, "conflict with constructor"),
+        ({"objective": "accuracy"}, "`objective` must be one of precision"),
+        ({"method": "mean"}, "The 'method' parameter of FusionXC"),
+        ({"weights": [1, 1]}, "`weights` must hold 1 non-negative numbers"),
+        ({"weights": [0]}, "not all zero"),
+    ],
+)
+def test_wrong_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        FusionXC(**{"estimators": [("a", KNeighborsXC())], **params}).fit(X, Y)
+
+
+# ---- the label side
+
+
+def test_arguments_reach_the_members_that_take_them():
+    edges = sp.csr_array(Y.astype(np.float32))
+    members = [("graph", SampleGraphXC()), ("near", KNeighborsXC()), ("plain", CentroidXC())]
+    model = FusionXC(members).fit(
+        X,
+        Y,
+        graph=LabelGraph(GRAPH),
+        sample_graph=edges,
+        label_features=X[:12],
+        sample_weight=np.full(60, 2.0),
+    )
+    data = model.estimators_[0].data_
+    np.testing.assert_array_equal(data.graph.to_csr().toarray(), GRAPH.toarray())
+    np.testing.assert_array_equal(data.sample_graph.toarray(), data.y.toarray())
+    assert data.label_features.shape == (12, 16)
+    assert set(data.sample_weight) == {2}
+    assert model.estimators_[1].n_samples_fit_ == 120
+    bare = FusionXC([("plain", CentroidXC())]).fit(X, Y, graph=GRAPH, label_features=X[:12])
+    direct = CentroidXC().fit(X, Y, graph=GRAPH, label_features=X[:12])
+    np.testing.assert_array_equal(bare.estimators_[0].label_vectors_, direct.label_vectors_)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"graph": GRAPH}, "graph"),
+        ({"graph": "cooccurrence"}, "graph"),
+        ({"graph": AnchorGraph(np.eye(12, 3), texts=["a", "b", "c"])}, "graph"),
+        ({"sample_graph": sp.csr_array(Y)}, "sample_graph"),
+    ],
+    ids=["matrix", "name", "anchors", "samples"],
+)
+def test_a_graph_that_no_member_takes(arguments, name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be of a kind .* \['KNeighborsXC'\]"):
+        FusionXC([("near", KNeighborsXC())]).fit(X, Y, **arguments)
+
+
+def test_a_named_graph_goes_to_those_who_know_it():
+    members = [("near", CentroidXC()), ("dual", DualEncoderXC(n_epochs=1))]
+    model = FusionXC(members, graph="cooccurrence", random_state=0).fit(X, Y)
+    assert model.score(X, Y) > 0.2
+
+
+# ---- samples that are labels
+
+
+def own_texts(n=120, n_right=0):
+    """Return (texts, y, label_texts): every sample is a label as well, and points to the next."""
+    rng = np.random.default_rng(0)
+    texts = [f"w{a} w{b} id{i}" for i, (a, b) in enumerate(rng.integers(0, 12, size=(n, 2)))]
+    y = np.roll(np.eye(n, dtype=int), 1, axis=1)
+    y[:n_right] |= np.eye(n, dtype=int)[:n_right]
+    return texts, sp.csr_array(y), texts
+
+
+def test_own_labels_are_dropped_where_they_are_never_right():
+    texts, y, label_texts = own_texts()
+    model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
+    assert model.drops_own_labels_
+    indices, _ = model.predict_topk(texts, 100)
+    assert not (indices == np.arange(120)[:, None]).any()
+    assert (model.estimators_[0].predict_topk(texts, 5)[0] == np.arange(120)[:, None]).any()
+    other = model.predict_topk(["w1 w2 something new"], 120)[0]
+    assert sorted(other[0]) == list(range(120))
+
+
+def test_own_labels_stay_where_they_are_right_or_rare():
+    texts, y, label_texts = own_texts(n_right=120)
+    model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
+    assert not model.drops_own_labels_
+    texts, y, label_texts = own_texts(n=40)  # 8 held-out rows
+    model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
+    assert not model.drops_own_labels_
+
+
+# ---- new labels and state
+
+
+def test_new_labels_need_members_that_add_them():
+    assert not hasattr(FusionXC(), "add_labels")
+    assert not hasattr(FusionXC([("a", CentroidXC()), ("b", KNeighborsXC())]), "add_labels")
+    texts, y, label_texts = small_texts(60)
+    model = FusionXC([("a", CentroidXC()), ("b", CentroidXC(graph=LabelGraph(GRAPH)))])
+    model.fit(texts, y, label_features=skxc.LabelTexts(label_texts, label_texts))
+    before = model.estimators_
+    model.add_labels(["red oak", "machine tree"], label_names=["x", "y"])
+    assert model.n_labels_ == 14
+    assert model.predict_labels(["machine tree"], 1) == [["y"]]
+    assert [member.n_labels_ for member in before] == [12, 12]
+    with pytest.raises(ValueError, match="label_names"):
+        model.add_labels(["one more"])
+    assert model.n_labels_ == 14
+
+
+def test_new_labels_of_frozen_members():
+    texts, y, label_texts = small_texts(60)
+    member = CentroidXC().fit(texts, y, label_features=label_texts)
+    model = FusionXC([("a", FrozenEstimator(member))]).fit(texts, y, label_features=label_texts)
+    model.add_labels(["red oak"])
+    assert model.predict_topk(["red oak"], 1)[0].tolist() == [[12]]
+    assert member.n_labels_ == 12
+
+
+@pytest.mark.parametrize("method", ["linear", "trees"])
+def test_state(method, tmp_path):
+    rows, y = halves(900)
+    members = [
+        ("tree", LinearTreeXC()),
+        ("frozen", FrozenEstimator(KNeighborsXC().fit(rows[:50], y[:50]))),
+    ]
+    model = FusionXC(members, method=method, random_state=0).fit(rows, y)
+    assert (model.combiner_.trees is not None) == (method == "trees")
+    model.save(tmp_path / "model")
+    joblib.dump(model, tmp_path / "model.joblib")
+    for again in (
+        skxc.load(tmp_path / "model"),
+        pickle.loads(pickle.dumps(model)),
+        joblib.load(tmp_path / "model.joblib"),
+    ):
+        assert_same_model(model, again, rows[:50])
+    assert_same_model(model, clone(model).fit(rows, y), rows[:50])
+
+
+def test_jobs_and_blocks_change_nothing(monkeypatch):
+    rows, y = halves(300)
+    members = [("near", KNeighborsXC()), ("tree", LinearTreeXC())]
+    one = FusionXC(members, random_state=0).fit(rows, y)
+    with joblib.parallel_config(backend="threading"):
+        two = FusionXC(members, random_state=0, n_jobs=2).fit(rows, y)
+    assert_same_model(one, two, rows)
+    whole = dense(one.decision_function(rows))
+    monkeypatch.setattr("skxc.estimators._fusion.BLOCK_ROWS", 7)
+    np.testing.assert_array_equal(dense(one.decision_function(rows)), whole)
+    assert one.predict_topk(rows[:0], 3)[0].shape == (0, 3)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from skxc import load
+from skxc.fusion import BoostedTrees, _boosted
+from skxc.persistence import save
+
+
+def pair_data(n=1500, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4)).round(2)
+    odds = 2 * X[:, 0] - X[:, 1] * (X[:, 2] > 0) - 1
+    return X, rng.random(n) < 1 / (1 + np.exp(-odds))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_log_odds_are_those_of_scikit_learn(weighted):
+    X, y = pair_data()
+    weight = np.random.default_rng(1).random(len(y)) if weighted else None
+    trees = BoostedTrees(max_iter=10, min_samples_leaf=20).fit(X, y, weight)
+    grown = HistGradientBoostingClassifier(
+        early_stopping=False, random_state=0, **trees.get_params()
+    ).fit(X, y, sample_weight=weight)
+    other = pair_data(seed=5)[0]
+    np.testing.assert_allclose(trees.log_odds(other), grown.decision_function(other), rtol=1e-12)
+    # Thresholds lie on values of the data: equality must go left in both.
+    np.testing.assert_allclose(trees.log_odds(X), grown.decision_function(X), rtol=1e-12)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    X, y = pair_data()
+    trees = BoostedTrees(max_iter=5).fit(X, y)
+    whole = trees.log_odds(X)
+    monkeypatch.setattr(_boosted, "BLOCK_PAIRS", 7)
+    np.testing.assert_array_equal(trees.log_odds(X), whole)
+    np.testing.assert_array_equal(trees.log_odds(X[:1]), whole[:1])
+    assert trees.log_odds(X[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("y", [np.zeros(9, dtype=bool), np.ones(9, dtype=bool)])
+def test_pairs_that_are_all_alike(y):
+    trees = BoostedTrees().fit(np.zeros((9, 2)), y)
+    expected = np.log((y.sum() + 1) / ((~y).sum() + 1))
+    assert trees.log_odds(np.ones((3, 2))).tolist() == [expected] * 3
+
+
+def test_few_pairs_grow_no_tree():
+    X, y = pair_data(150)
+    trees = BoostedTrees().fit(X, y)
+    assert trees.feature_.shape[0] == 0
+    assert len(set(trees.log_odds(X).tolist())) == 1
+    assert BoostedTrees().fit(np.zeros((0, 2)), np.zeros(0)).log_odds(X[:2]).tolist() == [0, 0]
+
+
+def test_save_and_load(tmp_path):
+    X, y = pair_data()
+    trees = BoostedTrees(max_iter=4).fit(X, y)
+    save(trees, tmp_path / "trees")
+    np.testing.assert_array_equal(load(tmp_path / "trees").log_odds(X), trees.log_odds(X))
