@@ -7,6 +7,7 @@ Prediction is a search.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from numbers import Integral, Real
 from os import PathLike
@@ -297,17 +298,17 @@ class DualEncoderXC(NeuralBase):
         return self.fusion != "tree" and super()._gives_rows_back(n_samples)
 
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
-        with self._run(data) as run:
-            task = self._encoder_task(run, held_out)
+        with self._run(data, held_out) as run:
+            task = self._encoder_task(run)
             progress = self._train(run, task, self.n_epochs)
             self._set(self._attributes(task, data), **_figures(task, progress))
             if self.classifier_stage is True:
-                classifier = self._classifier_task(run, held_out, task)
+                classifier = self._classifier_task(run, task)
                 self._train(run, classifier, self.classifier_epochs)
                 self._set(self._attributes(classifier, data))
             if self.fusion == "tree" and self.classifier_weights_ is not None:
                 self.score_tree_ = self._fit_score_tree(data if held_out is None else held_out)
-            if self.neighbor_weight == "auto":
+            if self.neighbor_weight == "auto" and not self._is_trial(run):
                 self.neighbor_weight_ = self._choose_vote_weight(held_out)
         if self.masked_fraction_ > LARGE_MASKED_SHARE:
             warnings.warn(
@@ -316,11 +317,16 @@ class DualEncoderXC(NeuralBase):
                 stacklevel=2,
             )
 
-    def _encoder_task(self, run: Run, held_out: TrainingSet | None) -> DualEncoderTask:
+    def _is_trial(self, run: Run) -> bool:
+        """Return whether another training follows, which has no held-out rows to choose by."""
+        n_held_out = 0 if run.held_out is None else run.held_out.n_samples
+        return n_held_out > 0 and self._gives_rows_back(run.data.n_samples + n_held_out)
+
+    def _encoder_task(self, run: Run) -> DualEncoderTask:
         """Return what the first stage trains."""
         from skxc.training import DualEncoderTask
 
-        data = run.data
+        data, held_out = run.data, run.held_out
         encoder = self._fit_encoder(run)
         samples = encoder.prepare(data.X)
         return DualEncoderTask(
@@ -348,7 +354,8 @@ class DualEncoderXC(NeuralBase):
                     f"{len(self.label_embeddings_)}. Use add_labels for new labels, or "
                     "warm_start=False."
                 )
-            return self.encoder_
+            # A copy, because a trial training must not move what the real one starts from.
+            return copy.deepcopy(self.encoder_)
         encoder = make_encoder(self.encoder)
         if data.label_features is None and not encoder.averages_rows:
             raise ValueError(
@@ -370,7 +377,8 @@ class DualEncoderXC(NeuralBase):
                 LabelTextWarning,
                 stacklevel=2,
             )
-        return normalize_rows(sp.csr_array(data.y.T) @ samples)
+        weight = data.sample_weight.astype(np.float32)
+        return normalize_rows(sp.csr_array(data.y.T.multiply(weight)) @ samples)
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
         """Return the table that is trained with the encoder; it starts at zero: text alone."""
@@ -412,13 +420,11 @@ class DualEncoderXC(NeuralBase):
             excluded=same_text_pairs(data.X, data.label_features, data.y),
         )
 
-    def _classifier_task(
-        self, run: Run, held_out: TrainingSet | None, task: DualEncoderTask
-    ) -> ClassifierTask:
+    def _classifier_task(self, run: Run, task: DualEncoderTask) -> ClassifierTask:
         """Return what the second stage trains: classifiers that start at their labels' vectors."""
         from skxc.training import ClassifierTask
 
-        data = run.data
+        data, held_out = run.data, run.held_out
         settings = self._pool_settings(data, max(self.classifier_epochs, 1))
         texts = self.label_embeddings_
         start = texts
@@ -450,6 +456,7 @@ class DualEncoderXC(NeuralBase):
             "free_vectors_": table.to_numpy() if table is not None and self.warm_start else None,
             "sample_embeddings_": None,
             "sample_votes_": None,
+            "sample_weights_": None,
             "score_tree_": None,
             "neighbor_weight_": USUAL_VOTE_WEIGHT,
             "_built_indices": {},
@@ -527,15 +534,23 @@ class DualEncoderXC(NeuralBase):
         own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
         if own is not None:
             scores = drop_pairs(scores, own)
-        return TopKCalibrator().fit(scores, held_out.y)
+        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
 
     def _search_labels(self, queries: NDArray[np.float32], k: int) -> TopK:
         if self.score_tree_ is None:
             return self._index("scores").search(queries, k)
-        lists = [self._index(side).search(queries, k)[0] for side in ("texts", "classifiers")]
-        rows, labels = union_of_lists(lists, self.n_labels_)
+        rows, labels = self._candidates(queries, k)
         scores = self._score_pairs(queries, rows, labels)
         return rank_pairs(rows, labels, scores, shape=(len(queries), k))
+
+    def _candidates(self, queries: NDArray[np.float32], k: int = 1) -> tuple[NDArray, NDArray]:
+        """Return the pairs to score: the best `top_k` labels by text and by classifier.
+
+        No fewer for a smaller k, so that the best label does not depend on it.
+        """
+        depth = min(max(k, self.top_k), self.n_labels_)
+        lists = [self._index(side).search(queries, depth)[0] for side in ("texts", "classifiers")]
+        return union_of_lists(lists, self.n_labels_)
 
     def _score_pairs(
         self, queries: NDArray[np.float32], rows: NDArray, labels: NDArray
@@ -550,7 +565,7 @@ class DualEncoderXC(NeuralBase):
         self, queries: NDArray[np.float32], rows: NDArray, labels: NDArray
     ) -> NDArray[np.float32]:
         """Return classifier score, text score and inverse propensity of each pair."""
-        weight = inverse_propensity(self.label_frequency_, self.n_samples_fit_)
+        weight = inverse_propensity(self.label_frequency_, max(self.n_samples_fit_, 3))
         sides = [
             inner_products(queries, vectors, rows, labels)
             for vectors in (self.classifier_weights_, self.label_embeddings_)
@@ -559,9 +574,7 @@ class DualEncoderXC(NeuralBase):
 
     def _fit_score_tree(self, rows_to_fit: TrainingSet) -> ScoreTree:
         queries = self._embed(rows_to_fit.X)
-        k = min(self.top_k, self.n_labels_)
-        lists = [self._index(side).search(queries, k)[0] for side in ("texts", "classifiers")]
-        rows, labels = union_of_lists(lists, self.n_labels_)
+        rows, labels = self._candidates(queries)
         truth = pair_ids(rows_to_fit.y)
         relevant = np.isin(rows * self.n_labels_ + labels, truth)
         return ScoreTree().fit(self._tree_features(queries, rows, labels), relevant)
@@ -639,7 +652,8 @@ class DualEncoderXC(NeuralBase):
             grown["sample_votes_"] = sp.csr_array(
                 (votes.data, votes.indices, votes.indptr), shape=shape
             )
-        self._set(grown, _built_indices={})
+        rows = {key: index for key, index in self._built_indices.items() if key[0] == "samples"}
+        self._set(grown, _built_indices=rows)
         return self
 
 

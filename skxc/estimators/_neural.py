@@ -41,6 +41,8 @@ class Run:
     Attributes
     ----------
     data : TrainingSet
+    held_out : TrainingSet or None
+        Rows that steer and are not trained on.
     seed : int
     device : torch.device
     fingerprint : str
@@ -49,6 +51,7 @@ class Run:
     """
 
     data: TrainingSet
+    held_out: TrainingSet | None
     seed: int
     device: torch.device
     fingerprint: str
@@ -93,11 +96,11 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         return resolve_device(self.device)
 
     @contextmanager
-    def _run(self, data: TrainingSet) -> Iterator[Run]:
+    def _run(self, data: TrainingSet, held_out: TrainingSet | None) -> Iterator[Run]:
         """Open a fit: seed, device, threads, and the root of the callbacks' tasks."""
         import torch
 
-        seed, fingerprint = self._seed_and_fingerprint(data)
+        seed, fingerprint = self._seed_and_fingerprint(data, held_out)
         X, y = data.source
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -105,12 +108,14 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         try:
             if self.n_jobs is not None:
                 torch.set_num_threads(effective_n_jobs(self.n_jobs))
-            yield Run(data, seed, self._device(), fingerprint, context)
+            yield Run(data, held_out, seed, self._device(), fingerprint, context)
         finally:
             torch.set_num_threads(threads)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
 
-    def _seed_and_fingerprint(self, data: TrainingSet) -> tuple[int, str]:
+    def _seed_and_fingerprint(
+        self, data: TrainingSet, held_out: TrainingSet | None
+    ) -> tuple[int, str]:
         """Return the seed, and a hash of parameters and data where checkpoints need one."""
         from skxc.training import fingerprint
 
@@ -118,12 +123,12 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
             return root_seed(self.random_state), ""
         drawn = None if self.random_state is None else root_seed(self.random_state)
         params = self.get_params().items()
-        graph = (
-            data.graph if data.graph is None or isinstance(data.graph, str) else data.graph.to_csr()
-        )
         name = fingerprint(
             [(key, value) for key, value in params if key not in _NOT_IN_FINGERPRINT],
-            *(data.X, data.y, data.sample_weight, data.label_features, graph, data.sample_graph),
+            *(data.X, data.y, data.sample_weight, data.label_features, data.sample_graph),
+            *_parts_of_graph(data.graph),
+            *((None, None) if held_out is None else (held_out.X, held_out.y)),
+            getattr(self, "label_embeddings_", None) if self.warm_start else None,
             drawn,
         )
         # A resumed run must draw what the killed one drew, so without a seed the data give one.
@@ -153,13 +158,24 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
             n_epochs=n_epochs,
             seed=run.seed,
             max_grad_norm=self.max_grad_norm,
-            patience=self.n_iter_no_change if self.early_stopping else None,
+            patience=self.n_iter_no_change if self._can_stop_early(run) else None,
             checkpoint=checkpoint,
             verbose=self.verbose,
             start_epoch=start_epoch,
         )
         return train(task, plan)
 
+    def _can_stop_early(self, run: Run) -> bool:
+        """Return whether there are rows to stop on, which very small data leave none of."""
+        return self.early_stopping and run.held_out is not None
+
     def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
         """Return the fitted attributes that the current state of a task amounts to."""
         raise NotImplementedError(f"{type(self).__name__} must define `_attributes`.")
+
+
+def _parts_of_graph(graph: Any) -> tuple[Any, Any]:
+    """Return what a checkpoint's name has to tell apart about a graph."""
+    if graph is None or isinstance(graph, str):
+        return graph, None
+    return graph.to_csr(), getattr(graph, "texts", None)
