@@ -133,10 +133,11 @@ def test_fixed_weights():
     assert search.fit(rows, y).best_params_ == {"weights": [1, 1]}
 
 
-def test_probabilities_are_calibrated():
-    rows, y = halves(4000)
+@pytest.mark.parametrize("method", ["linear", "trees"])
+def test_probabilities_are_calibrated(method):
+    rows, y = halves(20_000)
     other, y_other = halves(2000, seed=5)
-    model = FusionXC(TWO).fit(rows, y)
+    model = FusionXC(TWO, method=method).fit(rows, y)
     probabilities = model.predict_proba(other)
     truth = y_other.toarray()[
         np.repeat(np.arange(2000), np.diff(probabilities.indptr)), probabilities.indices
@@ -150,7 +151,7 @@ def test_probabilities_are_calibrated():
 # ---- rows
 
 
-@pytest.mark.parametrize(("n", "expected"), [(300, 300 - 60), (2100, 2100 - 105 - 100)])
+@pytest.mark.parametrize(("n", "expected"), [(300, 300 - 60), (2200, 2200 - 110 - 105)])
 def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
     rows, y = halves(n)
     seen = []
@@ -165,9 +166,9 @@ def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
     ((n_held, n_member, is_held_out),) = seen
     assert is_held_out
     assert n_member == expected
-    assert n_held == {300: 60, 2100: 105}[n]
+    assert n_held == {300: 60, 2200: 110}[n]
     # Small data are given back; of large data a member holds 5 % of its own rows back.
-    assert HalfXC.seen == {300: 300, 2100: expected}[n]
+    assert HalfXC.seen == {300: 300, 2200: expected}[n]
 
 
 def test_few_rows_choose_nothing():
@@ -290,7 +291,7 @@ def test_wrong_parameters(params, message):
 
 def test_arguments_reach_the_members_that_take_them():
     edges = sp.csr_array(Y.astype(np.float32))
-    members = [("graph", SampleGraphXC()), ("near", KNeighborsXC()), ("plain", CentroidXC())]
+    members = [("sides", SampleGraphXC()), ("near", KNeighborsXC()), ("plain", CentroidXC())]
     model = FusionXC(members).fit(
         X,
         Y,
@@ -421,4 +422,3 @@ def test_jobs_and_blocks_change_nothing(monkeypatch):
     whole = dense(one.decision_function(rows))
     monkeypatch.setattr("skxc.estimators._fusion.BLOCK_ROWS", 7)
     np.testing.assert_array_equal(dense(one.decision_function(rows)), whole)
-    assert one.predict_topk(rows[:0], 3)[0].shape == (0, 3)
