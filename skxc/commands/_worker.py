@@ -142,7 +142,10 @@ def plain_params(estimator: Any) -> dict[str, Any]:
     """Return the estimator's parameters as JSON can hold them; objects become their repr."""
     plain = str | int | float | bool | None
     parameters = estimator.get_params(deep=False).items()
-    return {name: value if isinstance(value, plain) else repr(value) for name, value in parameters}
+    return {
+        name: value if isinstance(value, plain) else " ".join(repr(value).split())
+        for name, value in parameters
+    }
 
 
 def main(specification: str, folder: str) -> None:
