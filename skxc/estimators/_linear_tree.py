@@ -39,6 +39,8 @@ from skxc.utils._validation import as_csr
 
 # Up to so many labels, one-vs-all without a tree is more accurate and about as quick.
 FLAT_LABELS = 1000
+# Up to so many rows, a second training with the rows held out for calibration costs little.
+CHEAP_SAMPLES = 10_000
 
 
 class LinearTreeXC(BaseXC):
@@ -54,7 +56,7 @@ class LinearTreeXC(BaseXC):
     ----------
     loss : {"squared_hinge", "logistic"}, default="squared_hinge"
         Loss of the classifiers. The logistic loss keeps more small weights and is slower.
-    C : float, default=1.0
+    C : float, default=0.5
         Weight of the losses against the squared norm of the weights.
     tol : float, default=0.1
         A classifier is trained until its projected gradients lie within this range.
@@ -76,10 +78,10 @@ class LinearTreeXC(BaseXC):
         Rows that a node is trained on: those with a label below its parent (teacher-forced
         negatives), or also those whose beam passes through the parent (matched negatives), level by
         level.
-    propensity_power : float, default=0.0
+    propensity_power : float, default=1.0
         Positive rows of a label count (w / min w)^power times as much as negative ones, where w is
-        the inverse propensity of the label. Larger values favour rare labels.
-    label_weight : float, default=0.1
+        the inverse propensity of the label. Larger values favour rare labels; 0 treats all alike.
+    label_weight : float, default=0.2
         Weight of the rows that are made of the labels' own features, one per label. Through them
         labels without training rows can be found. Needs ``label_features``.
     graph_weight : float, default=0.5
@@ -138,7 +140,9 @@ class LinearTreeXC(BaseXC):
     ----------
     Prabhu et al., "Parabel: Partitioned Label Trees for Extreme Classification with Application to
     Dynamic Search Advertising", WWW 2018; Yu et al., "PECOS: Prediction for Enormous and Correlated
-    Output Spaces", JMLR 2022.
+    Output Spaces", JMLR 2022. Weights of positive rows by propensity: Jain et al., "Extreme
+    Multi-label Loss Functions for Recommendation, Tagging, Ranking & Other Missing Label
+    Applications", KDD 2016.
 
     Examples
     --------
@@ -181,7 +185,7 @@ class LinearTreeXC(BaseXC):
         self,
         *,
         loss: str = "squared_hinge",
-        C: float = 1.0,
+        C: float = 0.5,
         tol: float = 0.1,
         max_iter: int = 30,
         prune: float = 0.1,
@@ -191,8 +195,8 @@ class LinearTreeXC(BaseXC):
         beam_size: int = 10,
         flat: bool | str = "auto",
         negatives: str = "tfn",
-        propensity_power: float = 0.0,
-        label_weight: float = 0.1,
+        propensity_power: float = 1.0,
+        label_weight: float = 0.2,
         graph_weight: float = 0.5,
         top_k: int = 100,
         threshold: float = 0.5,
@@ -242,6 +246,9 @@ class LinearTreeXC(BaseXC):
         return super()._vectorize(texts)
 
     # ---- training
+
+    def _gives_rows_back(self, n_samples: int) -> bool:
+        return n_samples < CHEAP_SAMPLES
 
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
         seed = root_seed(self.random_state)
@@ -315,9 +322,8 @@ class LinearTreeXC(BaseXC):
 
     def _label_factors(self, y: sp.csr_array) -> NDArray[np.float32]:
         """Return the factors of C of the positive rows of every label."""
-        if self.propensity_power == 0:
-            return np.ones(self.n_labels_, dtype=np.float32)
-        factor = inverse_propensity(self.label_frequency_, self.n_samples_fit_)
+        # The formula needs at least three rows.
+        factor = inverse_propensity(self.label_frequency_, max(3, self.n_samples_fit_))
         factor = (factor / factor.min()) ** self.propensity_power
         return factor.astype(np.float32)
 
