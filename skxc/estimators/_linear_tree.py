@@ -330,13 +330,11 @@ class LinearTreeXC(BaseXC):
     # ---- search
 
     def _search(self, X: Features, k: int) -> TopK:
-        model = self.model_
-        smallest_leaf = model.n_children[model.first_child >= len(model.first_child)].min()
         return search(
-            model,
+            self.model_,
             X,
             k,
-            beam_size=max(self.beam_size, -(-self.top_k // int(smallest_leaf))),
+            beam_size=max(self.beam_size, -(-self.top_k // self.model_.smallest_leaf)),
             loss=self.loss,
             n_jobs=effective_n_jobs(self.n_jobs),
         )

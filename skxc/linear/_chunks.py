@@ -13,6 +13,7 @@ Etter et al., "Accelerating Inference for Sparse Extreme Multi-Label Ranking Tre
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numba
@@ -79,6 +80,16 @@ class ChunkedWeights:
     rows: NDArray[np.int32]
     children: NDArray[np.int32]
     values: NDArray[np.float32]
+
+    @cached_property
+    def n_labels(self) -> int:
+        """Largest label, plus one."""
+        return int(self.labels.max()) + 1
+
+    @cached_property
+    def smallest_leaf(self) -> int:
+        """Fewest labels under a node right above labels."""
+        return int(self.n_children[self.first_child >= len(self.first_child)].min())
 
     def arrays(self) -> tuple[Any, ...]:
         """Return all arrays, as the kernels take them."""

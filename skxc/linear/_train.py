@@ -260,8 +260,8 @@ def search(
     scores : ndarray of float32, shape (n, k)
         Log-probabilities; -inf where a row runs out.
     """
-    n, n_labels = X.shape[0], int(model.labels.max()) + 1
-    indices = np.empty((n, k), dtype=index_dtype(n_labels))
+    n = X.shape[0]
+    indices = np.empty((n, k), dtype=index_dtype(model.n_labels))
     scores = np.empty((n, k), dtype=np.float32)
     indptr, columns, values = csr_arrays(X)
     arrays, code = model.arrays(), LOSSES[loss]
@@ -269,7 +269,7 @@ def search(
     def run(start: int, stop: int) -> None:
         part = (indptr[start : stop + 1], columns, values)
         ids, found = indices[start:stop], scores[start:stop]
-        search_rows(arrays, part, beam_size, code, n_labels, ids, found)
+        search_rows(arrays, part, beam_size, code, model.n_labels, ids, found)
 
     cells = len(model.roots) * beam_size * int(model.n_children.max())
     size = max(1, min(SEARCH_ROWS, SEARCH_CELLS // cells))
