@@ -76,7 +76,7 @@ class DualEncoderXC(NeuralBase):
         "decoupled" (DEXML), "softmax", "balanced", "soft_topk", "triplet" (NGAME),
         "prob_contrastive", "bce" or an object of `skxc.losses`. All positives found in the pool
         count.
-    temperature : float, default=0.07
+    temperature : float, default=0.05
         Divides the cosines in training.
     negatives : {"in_batch", "clustered", "mined", "all"} or Negatives, default="in_batch"
         Which labels a batch is scored against: the batch's own positives; the same over batches of
@@ -113,7 +113,7 @@ class DualEncoderXC(NeuralBase):
         With a graph: whether neighbours of a row's positives are left out of its negatives.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
         How label vectors and training rows are searched; "auto" is exact up to 200,000.
-    n_epochs : int, default=10
+    n_epochs : int, default=7
         Epochs of the encoder's training.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 1,024, less for small data.
@@ -219,7 +219,7 @@ class DualEncoderXC(NeuralBase):
         *,
         encoder: Any = "bag",
         loss: Any = "decoupled",
-        temperature: float = 0.07,
+        temperature: float = 0.05,
         negatives: Any = "in_batch",
         n_positives: int | None = None,
         refresh_every: int = 5,
@@ -233,7 +233,7 @@ class DualEncoderXC(NeuralBase):
         graph_weight: float = 0.5,
         mask_neighbors: bool = True,
         index: Any = "auto",
-        n_epochs: int = 10,
+        n_epochs: int = 7,
         batch_size: Any = "auto",
         micro_batch_size: int | None = None,
         learning_rate: float | None = None,
