@@ -43,6 +43,8 @@ SMALL_SAMPLE = 2000
 FEWEST_ROWS = 10
 # A dense answer needs a probability for labels that were not retrieved at all.
 MISSING_PROBABILITY = 1e-4
+# Dense probabilities stay inside (0, 1), in float32.
+_SMALLEST, _BELOW_ONE = np.finfo(np.float32).tiny, np.nextafter(np.float32(1), np.float32(0))
 
 # A csr_array or an ndarray of str objects; static types cannot follow which one an estimator sees.
 Features = Any
@@ -468,10 +470,10 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         low[np.isinf(low)] = 0
         return _fill(scores, low - 1 - np.abs(low))
 
-    def _log_odds(self, X: Any) -> NDArray[np.float64]:
+    def _log_odds(self, X: Any) -> NDArray[np.float32]:
         """Return the log-odds of the second of two classes, shape (n,)."""
-        log_probabilities = np.log(np.asarray(self.predict_proba(X)))
-        return log_probabilities[:, 1] - log_probabilities[:, 0]
+        probability = np.asarray(self.predict_proba(X))[:, 1].astype(np.float64)
+        return (np.log(probability) - np.log1p(-probability)).astype(np.float32)
 
     def predict_proba(self, X: Any) -> sp.csr_array | NDArray:
         """Return calibrated probabilities of the best labels.
@@ -488,7 +490,7 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         -------
         csr_array of shape (n, n_labels), after a fit with a sparse ``y``
             At most ``top_k`` stored entries per row, all strictly between 0 and 1.
-        ndarray of float64 of shape (n, n_labels), after a fit with a dense or 1-D ``y``
+        ndarray of float32 of shape (n, n_labels), after a fit with a dense or 1-D ``y``
             All between 0 and 1; rows add up to 1 for a 1-D ``y``.
         """
         retrieved = self._retrieve_for_output(X)
@@ -499,7 +501,8 @@ class BaseXC(ClassifierMixin, BaseEstimator):
         dense = _fill(probabilities, missing)
         if self.target_layout_ == "classes":
             dense /= dense.sum(axis=1, keepdims=True)
-        return dense
+        # Scores are float32, and more digits than theirs would depend on how rows were batched.
+        return np.clip(dense.astype(np.float32), _SMALLEST, _BELOW_ONE)
 
     def predict(self, X: Any) -> sp.csr_array | NDArray:
         """Return the labels with a probability of ``threshold`` or more, or the best class.
