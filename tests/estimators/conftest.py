@@ -7,6 +7,9 @@ import pytest
 import scipy.sparse as sp
 
 from skxc.datasets import make_planted_xc
+from tests.tiny_transformer import tiny_transformer
+
+__all__ = ["tiny_transformer"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,374 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skxc import DualEncoderXC, LabelGraph
+from skxc.encoders import BagEncoder
+from skxc.metrics import topk_scorer
+from tests.toys import assert_same_model
+
+torch = pytest.importorskip("torch")
+
+from skxc.training import Checkpoint  # noqa: E402
+
+TINY = {
+    "encoder": BagEncoder(dim=8),
+    "n_epochs": 3,
+    "classifier_epochs": 2,
+    "batch_size": 16,
+    "refresh_every": 1,
+    "random_state": 0,
+}
+
+
+def make(**params):
+    return DualEncoderXC(**{**TINY, **params})
+
+
+def weights(model):
+    """Return every number that training made."""
+    return {
+        **model.encoder_.__getstate__()["module_arrays"],
+        "labels": model.label_embeddings_,
+        "classifiers": model.classifier_weights_,
+    }
+
+
+def assert_same_weights(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    """Do not wait for the disk, which takes longer than a tiny training."""
+    monkeypatch.setattr("skxc.persistence._files.flush", lambda path: None)
+
+
+# ---- checkpoints
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize("classifier_stage", ["joint", True])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"negatives": "in_batch"},
+        {"negatives": "clustered", "max_grad_norm": 1.0},
+        {"negatives": "mined", "micro_batch_size": 5},
+        {"early_stopping": True, "n_iter_no_change": 1, "n_epochs": 6},
+        {"graph": "cooccurrence", "graph_weight": 1.0, "n_positives": 1},
+    ],
+    ids=lambda params: next(iter(params.values())),
+)
+def test_a_killed_fit_ends_like_an_unbroken_one(
+    features, classifier_stage, params, tmp_path, monkeypatch
+):
+    """Small data train twice, so both trainings are killed after each of their epochs."""
+    X, y, side = features
+    params = {**params, "classifier_stage": classifier_stage}
+    expected = make(**params).fit(X, y, label_features=side)
+    write, n_written = Checkpoint.write, [0]
+
+    def write_and_count(self, *arguments):
+        write(self, *arguments)
+        n_written[0] += 1
+        if n_written[0] == dies_after:
+            raise KilledError
+
+    monkeypatch.setattr(Checkpoint, "write", write_and_count)
+    dies_after = 0
+    unbroken = make(**params, checkpoint_dir=tmp_path / "unbroken").fit(X, y, label_features=side)
+    assert_same_weights(unbroken, expected)
+    total = n_written[0]
+    assert total >= 2 if "early_stopping" in params else total >= 6
+    for epoch in range(1, total + 1):
+        model = make(**params, checkpoint_dir=tmp_path / str(epoch))
+        n_written[0], dies_after = 0, epoch
+        with pytest.raises(KilledError):
+            model.fit(X, y, label_features=side)
+        dies_after = 0
+        # Another process would not have this object either.
+        resumed = make(**params, checkpoint_dir=tmp_path / str(epoch))
+        resumed.fit(X, y, label_features=side)
+        assert n_written[0] == total, "no epoch is trained twice"
+        assert_same_weights(resumed, expected)
+        assert_same_model(resumed, expected, X)
+        assert resumed.history_ == expected.history_
+        for name in ("n_refreshes_", "pool_size_", "positives_per_query_in_pool_"):
+            assert getattr(resumed, name) == getattr(expected, name)
+
+
+SCRIPT = """
+import sys
+import numpy as np, scipy.sparse as sp, torch
+from skxc import DualEncoderXC
+from skxc.encoders import BagEncoder
+torch.set_num_threads(1)
+data = np.load(sys.argv[1])
+DualEncoderXC(
+    encoder=BagEncoder(dim=8), n_epochs=40, batch_size=16, random_state=0, negatives="clustered",
+    checkpoint_dir=sys.argv[2],
+).fit(sp.csr_array(data["X"]), sp.csr_array(data["y"]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_process_killed_at_any_moment(features, tmp_path):
+    X, y, _ = features
+    np.savez(tmp_path / "data.npz", X=X.toarray(), y=y.toarray())
+    folder = tmp_path / "checkpoints"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "data.npz"), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("encoder-*.safetensors")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was still training"
+    params = {"n_epochs": 40, "negatives": "clustered", "refresh_every": 5}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed = make(**params, checkpoint_dir=folder, classifier_epochs=10).fit(X, y)
+        expected = make(**params, classifier_epochs=10).fit(X, y)
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_weights(resumed, expected)
+
+
+def n_files(folder):
+    return len(list(folder.glob("*.safetensors")))
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_other_data_and_parameters_start_from_the_beginning(features, tmp_path):
+    X, y, side = features
+    graph = sp.csr_array(np.roll(np.eye(9), 1, axis=1))
+    weight = np.ones(60)
+    weight[3] = 2
+
+    def fit(params=None, X=X, y=y, **arguments):
+        make(checkpoint_dir=tmp_path, **(params or {})).fit(X, y, **arguments)
+        return n_files(tmp_path)
+
+    seen = [
+        fit(),
+        fit({"temperature": 0.2}),
+        fit({"random_state": 1}),
+        fit(label_features=side),
+        fit(label_features=2 * side),
+        fit(graph=graph),
+        fit(graph=LabelGraph(2 * graph)),
+        fit({"graph": "cooccurrence"}),
+        fit(sample_weight=weight),
+        fit(X=X[:50], y=y[:50]),
+        fit(y=y[:, [1, 0, 2, 3, 4, 5, 6, 7, 8]]),
+        fit(y=y[:, :8]),
+    ]
+    assert seen == [2 * (i + 1) for i in range(len(seen))], "two trainings each"
+    assert fit({"n_jobs": 1}) == fit({"graph": None, "verbose": 0}) == seen[-1]
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_without_a_seed_the_data_give_one(features, tmp_path):
+    X, y, _ = features
+    first, second = (
+        make(checkpoint_dir=tmp_path / name, random_state=None).fit(X, y) for name in "ab"
+    )
+    assert_same_weights(first, second)
+    state = np.random.RandomState(0)
+    third, fourth = (make(checkpoint_dir=tmp_path, random_state=state).fit(X, y) for _ in range(2))
+    assert (third.label_embeddings_ != fourth.label_embeddings_).any()
+
+
+# ---- warm starts
+
+
+@pytest.mark.parametrize("classifier_stage", ["joint", True, False])
+def test_a_warm_start_goes_on(features, classifier_stage, tmp_path):
+    X, y, side = features
+    model = make(warm_start=True, classifier_stage=classifier_stage, early_stopping=True)
+    cold = make(classifier_stage=classifier_stage, early_stopping=True)
+    model.fit(X, y, label_features=side)
+    cold.fit(X, y, label_features=side)
+    assert_same_weights(model, cold)
+    first_loss = model.history_[0]["loss"]
+    old = pickle.loads(pickle.dumps(model))
+    encoder = model.encoder_
+    model.fit(X, y, label_features=side)
+    assert model.history_[0]["loss"] < first_loss
+    assert model.encoder_ is not encoder, "the old model must not be moved"
+    np.testing.assert_array_equal(
+        encoder.encode(encoder.prepare(X)), old.encoder_.encode(old.encoder_.prepare(X))
+    )
+    cold.fit(X, y, label_features=side)
+    assert_same_weights(cold, old)
+
+
+def test_a_warm_start_of_small_data_trains_once_from_the_start(features):
+    """The trial training, which calibrates, must not move what the real one starts from."""
+    X, y, side = features
+    model = make(warm_start=True, learning_rate=1e-9).fit(X, y, label_features=side)
+    start = pickle.loads(pickle.dumps(model))
+    both = model.set_params(learning_rate=0.01).fit(X, y, label_features=side)
+    real_only = start.set_params(learning_rate=0.01)
+    real_only._fit_calibrated = lambda data: real_only._fit(data, None)
+    real_only.fit(X, y, label_features=side)
+    assert_same_weights(both, real_only)
+
+
+def test_a_warm_start_with_another_number_of_labels_is_refused(features):
+    X, y, side = features
+    model = make(warm_start=True).fit(X, y, label_features=side)
+    with pytest.raises(ValueError, match=r"`y` has 8 labels but the model to go on with has 9\."):
+        model.fit(X, y[:, :8], label_features=side[:8])
+    model.set_params(warm_start=False).fit(X, y[:, :8], label_features=side[:8])
+    assert model.n_labels_ == 8
+
+
+def test_a_warm_start_goes_on_after_new_labels(features):
+    X, y, side = features
+    model = make(warm_start=True).fit(X, y[:, :8], label_features=side[:8])
+    model.add_labels(side[[8]])
+    model.fit(X, y, label_features=side)
+    assert model.n_labels_ == 9
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_a_warm_start_with_checkpoints_trains_again(features, tmp_path):
+    X, y, _ = features
+    plain, kept = make(warm_start=True), make(warm_start=True, checkpoint_dir=tmp_path)
+    for _ in range(2):
+        plain.fit(X, y)
+        kept.fit(X, y)
+        assert_same_weights(plain, kept)
+
+
+# ---- callbacks
+
+
+class Recorder:
+    """Counts tasks, keeps what it is told, and stops after some epochs."""
+
+    def __init__(self, stop_after=99):
+        self.stop_after = stop_after
+        self.begun, self.ended, self.scores = [], [], []
+        self.n_setups = self.n_teardowns = 0
+
+    def setup(self, estimator, context):
+        self.n_setups += 1
+
+    def teardown(self, estimator, context):
+        self.n_teardowns += 1
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator, metadata):
+        self.ended.append((context.task_name, metadata))
+        if context.task_name != "fit":
+            self.scores.append(fitted_estimator.score(X, y))
+            assert fitted_estimator.predict_topk(X, 2)[0].shape == (X.shape[0], 2)
+        return len(self.scores) >= self.stop_after
+
+
+@pytest.fixture
+def with_callbacks():
+    return pytest.importorskip("sklearn.callback")
+
+
+def test_callbacks_see_every_epoch_of_the_final_training(features, with_callbacks):
+    X, y, side = features
+    recorder = Recorder()
+    model = make(classifier_stage=True).set_callbacks(recorder).fit(X, y, label_features=side)
+    epochs = ["encoder epoch"] * 3 + ["classifier epoch"] * 2
+    assert recorder.begun == ["fit", *epochs]
+    assert [name for name, _ in recorder.ended] == [*epochs, "fit"]
+    assert [record for _, record in recorder.ended[:3]] == model.history_
+    assert recorder.n_setups == recorder.n_teardowns == 1
+    # Watching must not change the training.
+    assert_same_weights(model, make(classifier_stage=True).fit(X, y, label_features=side))
+    assert recorder.scores[-1] == model.score(X, y)
+
+
+def test_a_callback_stops_the_training(features, with_callbacks):
+    X, y, side = features
+    model = make(n_epochs=9).set_callbacks(Recorder(stop_after=2)).fit(X, y, label_features=side)
+    assert model.n_iter_ == 2
+    assert 0 <= model.score(X, y) <= 1
+
+
+def test_scoring_monitor(features, with_callbacks):
+    X, y, side = features
+    monitor = with_callbacks.ScoringMonitor(scoring=topk_scorer(ks=(1,), metrics=("precision",)))
+    model = make().set_callbacks(monitor).fit(X, y, label_features=side)
+    logged = [record for record in monitor.get_logs().data if "precision@1" in str(record)]
+    assert len(logged) >= 3
+    assert str(model.score(X, y))[:6] in str(logged[-1])
+
+
+def test_progress_bar_of_scikit_learn(features, with_callbacks, capsys):
+    X, y, side = features
+    pytest.importorskip("rich")
+    make().set_callbacks(with_callbacks.ProgressBar()).fit(X, y, label_features=side)
+    assert "DualEncoderXC" in capsys.readouterr().out
+
+
+# ---- texts and precision with a transformer
+
+
+def small_texts(n=24):
+    rng = np.random.default_rng(0)
+    y = rng.random((n, 5)) < 0.4
+    names = np.array(["red wine", "oak barrel", "deep learning", "tree", "white grape"])
+    return [" ".join(names[row]) for row in y], sp.csr_array(y.astype(np.int64)), names.tolist()
+
+
+@pytest.mark.parametrize("classifier_stage", ["joint", False])
+def test_bfloat16(classifier_stage, tiny_transformer):
+    """The loss of the first step is near that of float32, and training ends near as well."""
+    texts, y, names = small_texts()
+    models = {
+        precision: make(
+            encoder=tiny_transformer,
+            precision=precision,
+            n_epochs=4,
+            learning_rate=1e-3,
+            early_stopping=True,
+            classifier_stage=classifier_stage,
+            neighbor_weight=0.0,
+        ).fit(texts, y, label_features=names)
+        for precision in ("float32", "bfloat16")
+    }
+    first = [model.history_[0]["loss"] for model in models.values()]
+    assert first[0] != first[1]
+    assert first[1] == pytest.approx(first[0], rel=0.02)
+    scores = [model.score(texts, y) for model in models.values()]
+    assert abs(scores[0] - scores[1]) < 0.2
+    for model in models.values():
+        assert {p.dtype for p in model.encoder_.module_.parameters()} == {torch.float32}
+        assert model.label_embeddings_.dtype == np.float32
+        again = pickle.loads(pickle.dumps(model))
+        assert_same_model(model, again, texts)
+
+
+def test_a_transformer_refuses_features(features, tiny_transformer):
+    X, y, side = features
+    with pytest.raises(ValueError, match="`X` must hold texts for a transformer"):
+        make(encoder=tiny_transformer).fit(X, y, label_features=side)
