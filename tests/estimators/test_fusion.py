@@ -96,7 +96,8 @@ def test_not_worse_than_the_best_member(objective, seed):
         precision_at_k(y_other, one.predict_topk(other, 5)[0], metric)
         for one in (model, *model.estimators_)
     ]
-    assert scores[0] > max(scores[1:]) - 0.02
+    # Not worse than the best member by more than noise: two standard errors on 500 test rows.
+    assert scores[0] > max(scores[1:]) - 0.04
 
 
 def test_default_members_are_fused():
