@@ -96,8 +96,7 @@ def test_not_worse_than_the_best_member(objective, seed):
         precision_at_k(y_other, one.predict_topk(other, 5)[0], metric)
         for one in (model, *model.estimators_)
     ]
-    # Not worse than the best member by more than noise: two standard errors on 500 test rows.
-    assert scores[0] > max(scores[1:]) - 0.04
+    assert scores[0] > max(scores[1:]) - 0.02
 
 
 def test_default_members_are_fused():
@@ -107,7 +106,8 @@ def test_default_members_are_fused():
     assert list(model.named_estimators_) == ["tree", "dual"]
     assert [type(member) for member in model.estimators_] == [LinearTreeXC, DualEncoderXC]
     scores = [one.score(data.test_texts, data.test_labels) for one in (model, *model.estimators_)]
-    assert scores[0] > max(scores[1:]) - 0.02
+    # Not worse than the best member by more than noise: two standard errors on 500 test rows.
+    assert scores[0] > max(scores[1:]) - 0.04
 
 
 def test_candidates_are_the_union():
