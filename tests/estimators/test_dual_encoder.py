@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 
+import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
@@ -161,7 +162,9 @@ def test_topk_are_the_best_of_decision_function(planted, params):
 def test_votes_of_the_nearest_training_rows(planted, model):
     queries = model.transform(planted.test_texts[:9])
     near, similarity = model._index("samples").search(queries, 50)
-    votes = neighbor_votes(near, similarity, model.sample_votes_, model.sample_weights_, 0.15)
+    votes = neighbor_votes(
+        near, similarity, model.sample_votes_, model.sample_weights_, model.neighbor_temperature
+    )
     mine = model._votes(queries)
     np.testing.assert_array_equal(votes.values, mine.values)
     assert len(model.sample_embeddings_) == model.sample_votes_.shape[0]
@@ -703,3 +706,39 @@ def test_early_stopping(planted):
     assert model.n_iter_ < 40
     assert held_out[-1] <= max(held_out[:-1])
     assert (np.diff(held_out[:-1]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"classifier_stage": True, "classifier_epochs": 1, "fusion": "tree"},
+        {"classifier_stage": False, "neighbor_weight": 0.0},
+        {"encoder": FrozenEncoder(BagEncoder(dim=8), dim=4), "fusion": "sum"},
+        {"warm_start": True, "graph": "cooccurrence", "negatives": Mined(depth=5)},
+    ],
+    ids=["defaults", "tree", "pure", "frozen", "warm"],
+)
+@pytest.mark.filterwarnings("ignore:The graph masks")
+def test_saved_models(planted, params, tmp_path):
+    model = fit(planted, n_epochs=1, **params)
+    model.add_labels([planted.label_texts[3]])
+    model.save(tmp_path / "model")
+    again = skxc.load(tmp_path / "model")
+    assert_same_model(model, again, planted.test_texts[:20])
+    for first, second in zip(
+        model.predict_topk(planted.test_texts, 41),
+        again.predict_topk(planted.test_texts, 41),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(first, second)
+    again.set_params(warm_start=False)
+    again.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    assert again.n_labels_ == 40
+
+
+def test_the_cpu_by_name(planted):
+    named, auto = fit(planted, device="cpu"), fit(planted, device="auto")
+    if torch.cuda.is_available():
+        pytest.skip('"auto" is another device here')
+    assert_same_model(named, auto, planted.test_texts[:9])

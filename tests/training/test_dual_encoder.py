@@ -6,8 +6,9 @@ torch = pytest.importorskip("torch")
 
 from skxc.batching import UniformBatches  # noqa: E402
 from skxc.encoders import BagEncoder, FrozenEncoder  # noqa: E402
+from skxc.indices import ExactIndex  # noqa: E402
 from skxc.losses import DecoupledSoftmax  # noqa: E402
-from skxc.negatives import AllLabels, InBatch  # noqa: E402
+from skxc.negatives import AllLabels, InBatch, Mined  # noqa: E402
 from skxc.training import (  # noqa: E402
     DualEncoderTask,
     LabelTable,
@@ -215,3 +216,33 @@ def test_a_label_without_text_learns_from_its_rows(max_grad_norm):
     train(task, Plan(n_epochs=10, seed=0, max_grad_norm=max_grad_norm))
     mean = task.sample_vectors()[100:150].mean(axis=0)
     assert task.label_vectors()[2] @ mean / np.linalg.norm(mean) > 0.7
+
+
+def test_mined_labels_are_hard_negatives():
+    """No positives, scores far above those of random labels, and other lists after training."""
+
+    def search(queries, vectors, k):
+        index = ExactIndex()
+        index.add(vectors)
+        return index.search(queries, k)
+
+    negatives = Mined(depth=3, refresh_every=1)
+    task = make_task(negatives=negatives, learning_rate=0.05)
+    task.settings.search = search
+    y = task.y.toarray() > 0
+    lists = []
+    for epoch in (1, 2):
+        task.refresh(epoch, np.random.default_rng(0))
+        mined = negatives.get_state()["candidates"]
+        scores = task.sample_vectors() @ task.label_vectors().T
+        hard, others = [], []
+        for row in range(N):
+            found = mined[row][mined[row] >= 0]
+            assert not y[row, found].any()
+            hard += scores[row, found].tolist()
+            others += np.delete(scores[row], [*found, *np.flatnonzero(y[row])]).tolist()
+        assert np.mean(hard) > np.mean(others) + 0.2
+        lists.append(mined.copy())
+        train(task, Plan(n_epochs=5, seed=0))
+    assert (lists[0] != lists[1]).any()
+    assert task.report.n_refreshes >= 2
