@@ -59,8 +59,8 @@ class FusionXC(_BaseComposition, BaseXC):
     member that did not retrieve it gives it the smallest score of its own list. On training rows
     that the members have not seen, scores become probabilities, these are mixed by shares that are
     chosen for the objective, and boosted trees add what ranks, agreement and label frequency tell.
-    Shares stay close to equal unless the held-out rows tell otherwise by more than a standard
-    error, and each single member is among the candidates, so that a fusion is not worse than its
+    Shares stay close to equal unless the held-out rows tell otherwise by more than two standard
+    errors, and each single member is among the candidates, so that a fusion is not worse than its
     best member by more than the noise of these rows.
 
     Parameters
@@ -77,7 +77,8 @@ class FusionXC(_BaseComposition, BaseXC):
         "linear": a weighted sum of the members' probabilities. "trees": its log-odds, joined with
         those of gradient-boosted trees over pair features; one to a few percent better and slower.
     weights : array-like of shape (n_members,), default=None
-        Fixed non-negative shares of the members. None: learned.
+        Fixed non-negative shares of the members, without a preference for rare labels. None:
+        learned.
     top_k : int, default=100
         Number of labels that are retrieved per row, and candidates that each member is asked for.
     threshold : float, default=0.5
@@ -131,7 +132,7 @@ class FusionXC(_BaseComposition, BaseXC):
 
     References
     ----------
-    Breiman et al., "Classification and Regression Trees", 1984 (the one-standard-error rule);
+    Breiman et al., "Classification and Regression Trees", 1984 (the standard-error rule);
     NGAME (WSDM 2023), score fusion by trees; Jain et al. (KDD 2016), inverse propensities.
 
     Examples

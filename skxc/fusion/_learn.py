@@ -2,10 +2,11 @@
 
 1. Cross-fit: the probabilities of a row's pairs, and the trees' log-odds, come from calibrators and
    trees fitted on the other folds of rows. All choices below are made on these.
-2. Search: from equal shares, one number after the other is set to the value with the best
-   objective; every single model is a candidate as well.
-3. Shrink: back towards equal shares as far as the objective stays within one standard error of the
-   best (the rule of Breiman et al., "Classification and Regression Trees", 1984). Few rows thus
+2. Search: from equal shares and a slight tilt towards rare labels, one number after the other is
+   set to the value with the best objective; every single model is a candidate as well.
+3. Shrink: back towards the start as far as the objective stays within two standard errors of the
+   best, in the spirit of the one-standard-error rule of Breiman et al., "Classification and
+   Regression Trees", 1984; two, since the best of many candidates is partly luck. Few rows thus
    choose little, and ties go to the simpler rule.
 4. Calibrators and trees are fitted again on all held-out rows.
 
@@ -32,6 +33,13 @@ from skxc.utils._sparse import pair_ids
 Floats = NDArray[np.float64]
 
 N_FOLDS = 5
+# Standard errors that count as noise.
+N_ERRORS = 2
+# Where the search starts, and stays without evidence. On two data sets, rows of sources that
+# training did not see gave the same precision@1 and precision@5 with this tilt as without, and 0.7
+# to 1.7 points more of PSP@1 and PSP@5; held-out rows resemble training rows too much to show it.
+START_TILT = 0.25
+START_TREE_SHARE = 0.5
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MAX_ROUNDS = 4
 
@@ -131,9 +139,9 @@ def learn_combiner(
 
     n_models = candidates.scores.shape[1]
     given = np.full(n_models, 1 / n_models) if shares is None else shares / shares.sum()
-    best = Choice(given, 0.0, 0.5 if trees else 0.0)
+    best = Choice(given, 0.0, START_TREE_SHARE if trees else 0.0)
     if search and shares is None:
-        best = choose(values, best, trees, pairs.row_weight)
+        best = choose(values, replace(best, tilt=START_TILT), trees, pairs.row_weight)
     alone = [pairs.mean(values(single)) for single in singles(n_models)]
     return Learned(
         Combiner(calibrators, floors, best.shares, best.tilt, forest, best.tree_share),
@@ -188,7 +196,10 @@ def choose(
     for step in STEPS:
         closer = start.towards(best, step)
         loss = best_values - values(closer)
-        if np.average(loss, weights=row_weight) <= standard_error(loss, row_weight) + 1e-9:
+        if (
+            np.average(loss, weights=row_weight)
+            <= N_ERRORS * standard_error(loss, row_weight) + 1e-9
+        ):
             return closer
     return best
 

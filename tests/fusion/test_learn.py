@@ -11,7 +11,8 @@ from skxc.metrics import inverse_propensity, precision_at_k, psprecision_at_k
 from skxc.utils._sparse import top_k
 
 N_LABELS = 20
-FREQUENCY = np.where(np.arange(N_LABELS) % 2, 500, 1)
+# All labels are relevant equally often in the planted rows.
+ALIKE = np.full(N_LABELS, 50)
 
 
 def held_out(n=300, seed=0, noise=(1.0, 1.0), k=10):
@@ -25,24 +26,24 @@ def held_out(n=300, seed=0, noise=(1.0, 1.0), k=10):
     return lists, sp.csr_array(truth.astype(np.float32))
 
 
-def learn(lists, truth, objective="precision@1", **options):
+def learn(lists, truth, objective="precision@1", frequency=ALIKE, **options):
     return learn_combiner(
         collect_candidates(lists, N_LABELS),
         truth,
         objective=make_objective(objective),
-        label_frequency=FREQUENCY,
-        inverse_propensity=inverse_propensity(FREQUENCY, 1000),
+        label_frequency=frequency,
+        inverse_propensity=inverse_propensity(frequency, 1000),
         floors=lowest_scores(lists),
         **options,
     )
 
 
-def answers(learned, lists, k=5):
+def answers(learned, lists, k=5, frequency=ALIKE):
     """Return the k best labels of every row by a learned rule."""
     candidates = collect_candidates(lists, N_LABELS, learned.combiner.floors)
-    weight = np.log(inverse_propensity(FREQUENCY, 1000))[candidates.labels]
+    weight = np.log(inverse_propensity(frequency, 1000))[candidates.labels]
     dense = np.full((candidates.n_rows, N_LABELS), -np.inf)
-    scores = learned.combiner.score(candidates, FREQUENCY, weight)
+    scores = learned.combiner.score(candidates, frequency, weight)
     dense[candidates.rows, candidates.labels] = scores
     return top_k(np.where(np.isinf(dense), -1e9, dense), k)[0]
 
@@ -79,19 +80,18 @@ def test_a_useless_model_does_no_harm(seed, trees):
 
 
 @pytest.mark.parametrize("trees", [False, True])
-def test_never_worse_on_the_held_out_rows_by_more_than_a_standard_error(trees):
+def test_never_worse_on_the_held_out_rows_by_more_than_the_noise(trees):
     for seed in range(6):
         lists, truth = held_out(n=80, seed=seed, noise=(0.5, 6.0))
         learned = learn(lists, truth, trees=trees)
         p = learned.member_objectives.max()
-        assert learned.objective >= p - np.sqrt(2 * p * (1 - p) / 79)
+        assert learned.objective >= p - 2 * np.sqrt(2 * p * (1 - p) / 79)
 
 
 def test_alike_models_keep_equal_shares():
     lists, truth = held_out(n=300)
     learned = learn([lists[0], lists[0], lists[0]], truth)
     np.testing.assert_allclose(learned.combiner.shares, 1 / 3)
-    assert learned.combiner.tilt == 0
 
 
 def test_objectives_of_members_are_their_metrics():
@@ -104,12 +104,14 @@ def test_objectives_of_members_are_their_metrics():
 
 def test_the_metric_that_was_asked_for():
     lists, truth = held_out(n=800, noise=(3.0, 3.0))
-    weight = inverse_propensity(FREQUENCY, 1000)
-    plain, tail = learn(lists, truth), learn(lists, truth, "psprecision@1")
+    frequency = np.where(np.arange(N_LABELS) % 2, 500, 1)
+    weight = inverse_propensity(frequency, 1000)
+    plain, tail = (learn(lists, truth, f"{name}@1", frequency) for name in ("ndcg", "psp"))
     assert tail.combiner.tilt > plain.combiner.tilt
     other, other_truth = held_out(n=3000, seed=3, noise=(3.0, 3.0))
     scores = [
-        psprecision_at_k(other_truth, answers(rule, other), weight, 1) for rule in (plain, tail)
+        psprecision_at_k(other_truth, answers(rule, other, frequency=frequency), weight, 1)
+        for rule in (plain, tail)
     ]
     assert scores[1] > scores[0]
 
@@ -125,7 +127,7 @@ def test_cross_fitted_scores_are_not_fitted_to_their_rows():
     gap = learned.scores[hits].mean() - learned.scores[~hits].mean()
     assert abs(gap) < 0.1 * learned.scores.std()
     weight = np.zeros(len(hits))
-    fitted = learned.combiner.score(candidates, FREQUENCY, weight)
+    fitted = learned.combiner.score(candidates, ALIKE, weight)
     assert fitted[hits].mean() - fitted[~hits].mean() > 0.2 * fitted.std()
 
 
@@ -170,11 +172,11 @@ def test_standard_error():
     assert standard_error(values[:1], np.ones(1)) == np.inf
 
 
-def test_shrinking_goes_as_far_as_one_standard_error():
+def test_shrinking_goes_as_far_as_two_standard_errors():
     """The objective rises with the first share; its noise decides how far."""
     start = Choice(np.array([0.5, 0.5]), 0.0, 0.0)
     # At a distance d from the best the loss is d, and its standard error d * spread / sqrt(99).
-    for spread, expected in ((0.0, 1.0), (9.0, 1.0), (11.0, 0.5), (100.0, 0.5)):
+    for spread, expected in ((0.0, 1.0), (4.5, 1.0), (5.5, 0.5), (100.0, 0.5)):
         row = np.resize([spread, -spread], 100)
         found = choose(lambda c, row=row: c.shares[0] * (1 + row), start, False, np.ones(100))
         assert found.shares.tolist() == [expected, 1 - expected]
