@@ -2,6 +2,7 @@ import copy
 import pickle
 import tracemalloc
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -533,11 +534,11 @@ def test_the_same_seed_gives_the_same_model(planted, n_threads):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        models = [fit(planted) for _ in range(2)]
+        models = [fit(planted, n_epochs=1) for _ in range(2)]
     finally:
         torch.set_num_threads(before)
     assert_same_model(*models, planted.test_texts)
-    other = fit(planted, random_state=1)
+    other = fit(planted, n_epochs=1, random_state=1)
     assert (models[0].label_embeddings_ != other.label_embeddings_).any()
 
 
@@ -742,3 +743,27 @@ def test_the_cpu_by_name(planted):
     if torch.cuda.is_available():
         pytest.skip('"auto" is another device here')
     assert_same_model(named, auto, planted.test_texts[:9])
+
+
+def test_probabilities_are_calibrated_without_the_sample_as_its_own_label(planted, monkeypatch):
+    """A label with the text of the sample is no answer, so its score teaches nothing."""
+    seen = []
+    monkeypatch.setattr(
+        _dual_encoder,
+        "TopKCalibrator",
+        lambda: SimpleNamespace(fit=lambda *arguments: seen.append(arguments)),
+    )
+    texts = np.array(planted.label_texts, dtype=object)
+    y = sp.csr_array(np.roll(np.eye(40), 1, axis=1))
+    weight = np.arange(1.0, 41.0)
+    model = DualEncoderXC(**QUICK).fit(texts, y, label_features=texts, sample_weight=weight)
+    assert model.sample_votes_.shape == (40, 40)
+    scores, truth, given = seen[0]
+    assert scores.shape == truth.shape == (8, 40)
+    np.testing.assert_array_equal(np.diff(scores.indptr), 39)
+    for row in range(8):
+        label = truth[[row]].indices[0]
+        assert scores[row, label] != 0
+        own = label - 1 if label else 39
+        assert own not in scores[[row]].indices
+        assert given[row] == weight[own]

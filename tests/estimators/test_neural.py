@@ -54,7 +54,7 @@ class KilledError(Exception):
 
 @pytest.fixture
 def quick_disk(monkeypatch):
-    """Do not wait for the disk, which takes longer than a tiny training."""
+    """Do not wait for the disk in this process: it takes longer than a tiny training."""
     monkeypatch.setattr("skxc.persistence._files.flush", lambda path: None)
 
 
@@ -126,6 +126,7 @@ DualEncoderXC(
 """
 
 
+@pytest.mark.usefixtures("quick_disk")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_process_killed_at_any_moment(features, tmp_path):
     X, y, _ = features

@@ -141,6 +141,21 @@ def test_losses_of_cosines_get_cosines():
     assert 0.3 <= float(tests.pool_loss(queries, labels, pool)) <= 1.3
 
 
+def test_excluded_pairs_are_neither_positive_nor_negative():
+    excluded = sp.csr_array(np.eye(4, 6, k=2))  # rows 0..3 with labels 2..5
+    pool = draw([0, 3, 2], negatives=AllLabels(), excluded=excluded)
+    expected = np.zeros((3, 6), dtype=bool)
+    expected[0, 2] = expected[2, 4] = True  # label 5 is a positive of row 3 and stays one
+    np.testing.assert_array_equal(pool.ignored, expected)
+    both = draw(
+        [0, 1], negatives=AllLabels(), excluded=excluded, graph=graph(), mask_neighbors=True
+    )
+    expected = naive_mask([0, 1], range(6), GRAPH)
+    expected[0, 2] = expected[1, 3] = True
+    np.testing.assert_array_equal(both.ignored, expected)
+    assert draw([1], excluded=excluded).ignored is None, "its pool has no such pair"
+
+
 # ---- label texts as queries
 
 
