@@ -21,7 +21,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skxc.base import BaseXC, Features, TrainingSet
 from skxc.labels import LabelGraph
 from skxc.linear import (
-    ChunkedWeights,
     LabelTree,
     Solver,
     TreeTrainer,
@@ -30,11 +29,12 @@ from skxc.linear import (
     join_models,
     label_vectors,
     search,
+    unit_rows,
     vectorize_one,
 )
 from skxc.metrics import inverse_propensity
 from skxc.utils._random import root_seed, stream
-from skxc.utils._sparse import TopK, normalize_rows
+from skxc.utils._sparse import TopK
 from skxc.utils._validation import as_csr
 
 # Up to so many labels, one-vs-all without a tree is more accurate and about as quick.
@@ -65,7 +65,8 @@ class LinearTreeXC(BaseXC):
     prune : float, default=0.1
         Weights of a smaller absolute value are dropped after training.
     n_trees : int, default=1
-        Number of trees with different random starts, whose probabilities are averaged.
+        Number of trees with different random starts, whose probabilities are averaged. Without a
+        tree (see `flat`) it has no effect.
     max_leaf_size : int, default=100
         Largest number of labels that are siblings.
     branching : int, default=16
@@ -252,21 +253,29 @@ class LinearTreeXC(BaseXC):
 
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
         seed = root_seed(self.random_state)
-        X = normalize_rows(data.X)
-        Z = None if data.label_features is None else normalize_rows(data.label_features)
+        X, y, weight = unit_rows(data.X), data.y, data.sample_weight
+        Z = None if data.label_features is None else unit_rows(data.label_features)
         vectors = self._label_vectors(data, X, Z)
-        y, weight = data.y, data.sample_weight
         if Z is not None and self.label_weight > 0:
             # A label's own features are one more row with this label.
             X = sp.csr_array(sp.vstack([X, Z]))
             y = sp.csr_array(sp.vstack([y, sp.eye_array(data.n_labels, format="csr")]))
             weight = np.concatenate([weight, np.full(data.n_labels, self.label_weight)])
-        y.sort_indices()
-        trainers = [
-            self._fit_tree(X, y, weight, vectors, seed, number) for number in range(self.n_trees)
-        ]
-        self.model_ = join_models([model for model, _ in trainers])
-        self.n_iter_ = max(n_iter for _, n_iter in trainers)
+        # Without label features, labels that have no row cannot be found.
+        labels = np.unique(y.indices).astype(np.int64)
+        if len(labels) == 0:
+            labels = np.arange(data.n_labels)
+        flat = len(labels) <= FLAT_LABELS if self.flat == "auto" else self.flat
+        models, n_iter = [], []
+        for number in range(1 if flat else self.n_trees):
+            rng = stream(seed, "tree", number)
+            tree = flat_tree(labels) if flat else self._tree(vectors, labels, rng)
+            trainer = self._trainer(tree, X, y, weight, int(rng.integers(2**31)))
+            matched = self.negatives == "tfn+man"
+            models.append(trainer.train_matched(self.beam_size) if matched else trainer.train())
+            n_iter.append(trainer.n_iter)
+        self.model_ = join_models(models)
+        self.n_iter_ = max(n_iter)
 
     def _label_vectors(
         self, data: TrainingSet, X: sp.csr_array, Z: sp.csr_array | None
@@ -281,46 +290,37 @@ class LinearTreeXC(BaseXC):
             graph_weight=self.graph_weight,
         )
 
-    def _fit_tree(
-        self,
-        X: sp.csr_array,
-        y: sp.csr_array,
-        weight: NDArray[np.float64],
-        vectors: sp.csr_array,
-        seed: int,
-        number: int,
-    ) -> tuple[ChunkedWeights, int]:
-        rng = stream(seed, "tree", number)
-        trainer = TreeTrainer(
-            self._tree(y, vectors, rng),
-            X,
-            y,
-            sample_weight=weight,
-            label_weight=self._label_factors(y),
-            solver=Solver(self.loss, self.C, self.tol, self.max_iter, self.prune),
-            seed=int(rng.integers(2**31)),
-            n_jobs=effective_n_jobs(self.n_jobs),
-        )
-        matched = self.negatives == "tfn+man"
-        model = trainer.train_matched(self.beam_size) if matched else trainer.train()
-        return model, trainer.n_iter
-
-    def _tree(self, y: sp.csr_array, vectors: sp.csr_array, rng: np.random.Generator) -> LabelTree:
-        labels = np.unique(y.indices).astype(np.int64)
-        if len(labels) == 0:
-            labels = np.arange(y.shape[1])
-        flat = len(labels) <= FLAT_LABELS if self.flat == "auto" else self.flat
-        if flat:
-            return flat_tree(labels)
+    def _tree(
+        self, vectors: sp.csr_array, labels: NDArray[np.int64], rng: np.random.Generator
+    ) -> LabelTree:
         return build_tree(
-            vectors[labels],
+            vectors if len(labels) == vectors.shape[0] else vectors[labels],
             labels,
             max_leaf_size=self.max_leaf_size,
             branching=self.branching,
             rng=rng,
         )
 
-    def _label_factors(self, y: sp.csr_array) -> NDArray[np.float32]:
+    def _trainer(
+        self,
+        tree: LabelTree,
+        X: sp.csr_array,
+        y: sp.csr_array,
+        weight: NDArray[np.float64],
+        seed: int,
+    ) -> TreeTrainer:
+        return TreeTrainer(
+            tree,
+            X,
+            y,
+            sample_weight=weight,
+            label_weight=self._label_factors(),
+            solver=Solver(self.loss, self.C, self.tol, self.max_iter, self.prune),
+            seed=seed,
+            n_jobs=effective_n_jobs(self.n_jobs),
+        )
+
+    def _label_factors(self) -> NDArray[np.float32]:
         """Return the factors of C of the positive rows of every label."""
         # The formula needs at least three rows.
         factor = inverse_propensity(self.label_frequency_, max(3, self.n_samples_fit_))

@@ -6,7 +6,7 @@ from skxc.linear._chunks import ChunkedWeights
 from skxc.linear._text import vectorize_one
 from skxc.linear._train import Solver, TreeTrainer, join_models, search
 from skxc.linear._tree import LabelTree, build_tree, flat_tree
-from skxc.linear._vectors import label_vectors
+from skxc.linear._vectors import label_vectors, unit_rows
 
 __all__ = [
     "ChunkedWeights",
@@ -18,5 +18,6 @@ __all__ = [
     "join_models",
     "label_vectors",
     "search",
+    "unit_rows",
     "vectorize_one",
 ]

@@ -349,7 +349,7 @@ def _mean_of_trees(ids: Array, scores: Array, n: int, n_trees: int, total: Array
 
 
 @_compiled
-def _inverse_norms(X: Arrays) -> Array:
+def inverse_norms(X: Arrays) -> Array:
     """Return 1 / |x| of every row, 1 for empty rows."""
     indptr, _, values = X
     scales = np.ones(len(indptr) - 1, dtype=np.float32)
@@ -395,7 +395,7 @@ def search_rows(
     if n_inner == n_trees:
         beam_size = 1  # without inner nodes below the roots
     widest = n_children.max()
-    scales = _inverse_norms(X)
+    scales = inverse_norms(X)
     nodes = np.full((n_trees, n, beam_size), -1, dtype=np.int64)
     scores = np.zeros((n_trees, n, beam_size), dtype=np.float32)
     scored = np.empty((n_trees, n, beam_size, widest), dtype=np.float32)

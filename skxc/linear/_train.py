@@ -17,8 +17,8 @@ from skxc.linear._tree import LabelTree, match_rows
 from skxc.utils._sparse import TopK, index_dtype
 
 # Siblings that are trained together: at most so many, and so few that their weights, for a guess of
-# the features of a node, stay in the processor's cache.
-MAX_BLOCK, MIN_BLOCK, BLOCK_CELLS = 64, 16, 1 << 18
+# the features of a node, take at most 16 MB.
+MAX_BLOCK, MIN_BLOCK, BLOCK_CELLS = 256, 16, 1 << 22
 # Parts of the work per job: more of them balance better.
 PARTS_PER_JOB = 8
 # Rows that are searched together: at most so many, and with at most so many candidates.
@@ -157,7 +157,8 @@ class TreeTrainer:
         for node in range(begin, end):
             first, stop = self.tree.child_start[node], self.tree.child_start[node + 1]
             n_rows = self.members[0][node + 1] - self.members[0][node]
-            width = BLOCK_CELLS / (1 + row_length * n_rows / 2)
+            n_features = min(self.X.shape[1], row_length * n_rows / 2)
+            width = BLOCK_CELLS / (1 + n_features)
             width = int(np.clip(width // 16 * 16, MIN_BLOCK, MAX_BLOCK))
             blocks += [(node, at, min(width, stop - at)) for at in range(first, stop, width)]
         return np.array(blocks, dtype=np.int64)

@@ -6,7 +6,19 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.utils._sparse import normalize_rows
+from skxc.linear._chunks import inverse_norms
+from skxc.utils._sparse import row_ids
+
+
+def unit_rows(matrix: sp.csr_array) -> sp.csr_array:
+    """Return the rows scaled to length one, in float32; empty rows stay empty.
+
+    The answer shares the column ids with the argument, since these matrices are large.
+    """
+    values = matrix.data.astype(np.float32, copy=False)
+    scales = inverse_norms((matrix.indptr, matrix.indices, values))
+    scaled = values * np.repeat(scales, np.diff(matrix.indptr))
+    return sp.csr_array((scaled, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def label_vectors(
@@ -45,14 +57,15 @@ def label_vectors(
     p is PIFA (positive instance feature aggregation): Yu et al., "PECOS: Prediction for Enormous
     and Correlated Output Spaces", JMLR 2022.
     """
-    weights = sp.diags_array(sample_weight.astype(np.float32))
-    vectors = normalize_rows(sp.csr_array(y.T @ (weights @ X)))
+    votes = sample_weight[row_ids(y)].astype(np.float32)
+    weighted = sp.csr_array((votes, y.indices, y.indptr), shape=y.shape)
+    vectors = unit_rows(sp.csr_array(weighted.T @ X))
     if label_features is not None:
-        vectors = normalize_rows(sp.csr_array(vectors + normalize_rows(label_features)))
+        vectors = unit_rows(sp.csr_array(vectors + unit_rows(label_features)))
     if graph is not None:
         mean = _mean_over_neighbours(graph)
-        vectors = normalize_rows(sp.csr_array(vectors + graph_weight * (mean @ vectors)))
-    return sp.csr_array(vectors, dtype=np.float32)
+        vectors = unit_rows(sp.csr_array(vectors + graph_weight * (mean @ vectors)))
+    return vectors
 
 
 def _mean_over_neighbours(graph: sp.csr_array) -> sp.csr_array:
