@@ -15,6 +15,7 @@ from sklearn.base import clone
 from skxc.encoders.base import Encoder, Rows
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -30,16 +31,24 @@ class FrozenEncoder(Encoder):
         Width of the vectors; None: the embedding's own, and the head starts at the identity.
     dropout : float, default=0.0
         Share of an embedding's components that is zeroed at each training step.
+    precision : {"auto", "bfloat16", "float32"}, default="auto"
+        Number format in which `encoder` computes, if it gains from a shorter one.
     """
 
     averages_rows = True
 
     def __init__(
-        self, encoder: Encoder | None = None, *, dim: int | None = None, dropout: float = 0.0
+        self,
+        encoder: Encoder | None = None,
+        *,
+        dim: int | None = None,
+        dropout: float = 0.0,
+        precision: str = "auto",
     ) -> None:
         self.encoder = encoder
         self.dim = dim
         self.dropout = dropout
+        self.precision = precision
 
     def _learn(self, *collections: Rows) -> None:
         if self.encoder is None:
@@ -54,11 +63,17 @@ class FrozenEncoder(Encoder):
         """Return the embeddings of the rows."""
         if self.inner_ is None:
             return _as_matrix(rows)
-        return self.inner_.encode(self.inner_.prepare(rows))
+        return self.inner_.encode(self.inner_.prepare(rows), precision=self.precision)
 
     def stack(self, batches: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return batches one below the other."""
         return np.concatenate(batches)
+
+    def to(self, device: torch.device) -> Encoder:
+        """Move both modules to a device and return self."""
+        if self.inner_ is not None:
+            self.inner_.to(device)
+        return super().to(device)
 
     def _build(self) -> nn.Module:
         from skxc.encoders._head import LinearHead

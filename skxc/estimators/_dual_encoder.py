@@ -131,10 +131,12 @@ class DualEncoderXC(NeuralBase):
         `n_iter_no_change` epochs, and keep the best epoch.
     n_iter_no_change : int, default=3
     warm_start : bool, default=False
-        Whether `fit` goes on from the encoder and label vectors of the previous fit.
+        Whether `fit` goes on from the encoder and the free vectors of the previous fit, which keeps
+        the latter only if this was set before it.
     checkpoint_dir : str, Path or None, default=None
         Folder for a checkpoint after every epoch. A killed fit that is started again with the same
-        parameters and data goes on from there and ends with the same model.
+        parameters and data goes on from there and ends with the same model. The files stay, so a
+        finished fit is not repeated either.
     top_k : int, default=100
         Number of labels that are retrieved per row.
     threshold : float, default=0.5
@@ -363,7 +365,7 @@ class DualEncoderXC(NeuralBase):
                 "average training rows into labels, but is None. Pass one text per label."
             )
         sides = [data.X] if data.label_features is None else [data.X, data.label_features]
-        return encoder.fit(*sides, seed=run.seed)
+        return encoder.fit(*sides, seed=run.seed).to(run.device)
 
     def _prepare_labels(self, encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
         """Return the prepared label side; without one a label averages its training rows."""

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 
 torch = pytest.importorskip("torch")
 
-from skxc.encoders import BagEncoder, FrozenEncoder  # noqa: E402
+from skxc.encoders import BagEncoder, FrozenEncoder, TransformerEncoder  # noqa: E402
 
 
 def unit(matrix):
@@ -73,3 +73,16 @@ def test_texts_need_an_encoder(texts):
     for rows in (texts, texts.tolist()):
         with pytest.raises(ValueError, match=r"`X` must hold embeddings .* holds texts\. Pass"):
             FrozenEncoder().fit(rows)
+
+
+def test_precision_and_device_of_the_inner_encoder(tiny_transformer, texts, monkeypatch):
+    exact, short = (
+        FrozenEncoder(TransformerEncoder(tiny_transformer), precision=precision).fit(texts)
+        for precision in ("float32", "bfloat16")
+    )
+    difference = np.abs(exact.prepare(texts) - short.prepare(texts))
+    assert 0 < difference.max() < 0.05
+    moved = []
+    monkeypatch.setattr(TransformerEncoder, "to", lambda self, device: moved.append(device))
+    assert exact.to(torch.device("cpu")) is exact
+    assert moved == [torch.device("cpu")]

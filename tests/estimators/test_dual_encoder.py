@@ -345,6 +345,7 @@ def test_fusion_by_a_tree_on_very_few_rows(features, n):
 # ---- new labels
 
 
+@pytest.mark.filterwarnings("ignore:100% of the words")
 def test_a_new_label_is_found_by_its_text(planted):
     """Label 0 is taken out of training and added by its text afterwards."""
     for stage in (False, "joint", True):
@@ -363,6 +364,7 @@ def test_a_new_label_is_found_by_its_text(planted):
             np.testing.assert_array_equal(array, weights[name])
 
 
+@pytest.mark.filterwarnings("ignore:100% of the words")
 @pytest.mark.parametrize("stage", [False, "joint", True])
 def test_added_labels(planted, stage, tmp_path):
     model = fit(planted, classifier_stage=stage, classifier_epochs=1, fusion="sum")
@@ -461,6 +463,7 @@ def test_the_true_graph_beats_a_shuffled_one():
     assert np.mean(gaps) > 0.02
 
 
+@pytest.mark.filterwarnings("ignore:The graph masks")
 def test_cooccurrence_is_built_from_the_rows_of_the_fit(planted, monkeypatch):
     seen = []
     real = _dual_encoder.cooccurrence

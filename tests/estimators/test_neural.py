@@ -62,6 +62,7 @@ def quick_disk(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick_disk")
+@pytest.mark.filterwarnings("ignore:The graph masks")
 @pytest.mark.parametrize("classifier_stage", ["joint", True])
 @pytest.mark.parametrize(
     "params",
@@ -158,6 +159,7 @@ def n_files(folder):
 
 
 @pytest.mark.usefixtures("quick_disk")
+@pytest.mark.filterwarnings("ignore:The graph masks")
 def test_other_data_and_parameters_start_from_the_beginning(features, tmp_path):
     X, y, side = features
     graph = sp.csr_array(np.roll(np.eye(9), 1, axis=1))
