@@ -107,11 +107,16 @@ class FusionXC(_BaseComposition, BaseXC):
         The objective on held-out rows, cross-fitted.
     member_objectives_ : ndarray of float64, shape (n_members,)
         The same of each member alone.
+    member_frequency_ : ndarray of shape (n_labels,)
+        Weighted number of rows of every label among those that the members were fitted on.
+    n_member_samples_ : float
+        Weighted number of these rows.
     drops_own_labels_ : bool
         Whether a label whose text equals that of the sample is no candidate.
     classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
         As in every estimator. Where all members are frozen, frequencies come from the first member
-        that has them, since the rows given to `fit` are not the training rows.
+        that has them, since the rows given to `fit` are not the training rows; the rule knows none
+        if no member has.
 
     Notes
     -----
@@ -120,7 +125,8 @@ class FusionXC(_BaseComposition, BaseXC):
     and the members are fitted again on all rows once the rule is known; below 10 rows nothing is
     held out and all shares are equal. The rule's own calibrators and trees are cross-fitted over
     the held-out rows, so the scores that calibrate the fusion come from parts that saw other rows
-    only; what saw all of them is the choice of a few shares.
+    only; what saw all of them is the choice of a few shares. Label frequencies that the rule uses
+    leave the held-out rows out as well: a label that occurs in these alone must look unseen.
 
     *Frozen members.* Their scores are optimistic on rows that they were trained on, which misleads
     the rule. If all members are frozen, `fit` learns the rule on all rows it is given: give it rows
@@ -341,17 +347,19 @@ class FusionXC(_BaseComposition, BaseXC):
             self._learn(data, is_held_out=True)
             return
         rest, held_out = _hold_out(data)
-        self.estimators_ = self._fit_members(members, rest)
+        self._fit_members(members, rest)
         self._learn(data if held_out is None else held_out, is_held_out=held_out is not None)
         if held_out is not None and self._gives_rows_back(data.n_samples):
-            self.estimators_ = self._fit_members(self._fresh_members(), data)
+            self._fit_members(self._fresh_members(), data)
 
-    def _fit_members(self, members: list[Any], data: TrainingSet) -> list[Any]:
-        """Return the members fitted on `data`; frozen ones as they are."""
+    def _fit_members(self, members: list[Any], data: TrainingSet) -> None:
+        """Fit the members on `data`, except frozen ones."""
         self._check_frozen(members)
-        return Parallel(n_jobs=self.n_jobs)(
+        self.estimators_ = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_member)(member, data) for member in members
         )
+        self.member_frequency_ = data.y.T @ data.sample_weight
+        self.n_member_samples_ = data.sample_weight.sum().item()
 
     def _check_frozen(self, members: list[Any]) -> None:
         for name, member in zip(self.member_names_, members, strict=True):
@@ -364,10 +372,13 @@ class FusionXC(_BaseComposition, BaseXC):
 
     def _copy_frequency(self, members: list[Any]) -> None:
         """Take label frequencies from a member that was fitted on the training rows."""
+        # Those of the rows given to `fit` would give away which labels are right in them.
+        self.member_frequency_, self.n_member_samples_ = np.zeros(self.n_labels_), 0
         for member in members:
             if hasattr(member, "label_frequency_"):
-                self.label_frequency_ = member.label_frequency_
+                self.label_frequency_ = self.member_frequency_ = member.label_frequency_
                 self.n_samples_fit_ = member.n_samples_fit_
+                self.n_member_samples_ = member.n_samples_fit_
                 return
 
     def _learn(self, held_out: TrainingSet, *, is_held_out: bool) -> None:
@@ -386,7 +397,7 @@ class FusionXC(_BaseComposition, BaseXC):
             candidates,
             held_out.y,
             objective=make_objective(self.objective),
-            label_frequency=self.label_frequency_,
+            label_frequency=self.member_frequency_,
             inverse_propensity=self._inverse_propensity(np.arange(self.n_labels_)),
             floors=lowest_scores(lists),
             trees=self.method == "trees",
@@ -406,9 +417,9 @@ class FusionXC(_BaseComposition, BaseXC):
 
     def _inverse_propensity(self, labels: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the weights of labels; ones where there are too few rows to define them."""
-        if self.n_samples_fit_ < FEWEST_FOR_PROPENSITY:
+        if self.n_member_samples_ < FEWEST_FOR_PROPENSITY:
             return np.ones(len(labels))
-        return inverse_propensity(self.label_frequency_[labels], self.n_samples_fit_)
+        return inverse_propensity(self.member_frequency_[labels], self.n_member_samples_)
 
     # ---- search
 
@@ -435,7 +446,7 @@ class FusionXC(_BaseComposition, BaseXC):
         if self.drops_own_labels_:
             candidates = candidates.take(~self._own_pairs(X, candidates))
         log_weight = np.log(self._inverse_propensity(candidates.labels))
-        scores = self.combiner_.score(candidates, self.label_frequency_, log_weight)
+        scores = self.combiner_.score(candidates, self.member_frequency_, log_weight)
         return rank_pairs(
             candidates.rows, candidates.labels, scores.astype(np.float32), shape=(X.shape[0], k)
         )
@@ -474,6 +485,8 @@ class FusionXC(_BaseComposition, BaseXC):
         """
         features, grown = self._check_new_labels(label_features, label_names)
         names = grown["label_names_"] and grown["label_names_"][self.n_labels_ :]
+        n_new = grown["n_labels_"] - self.n_labels_
+        grown["member_frequency_"] = np.pad(self.member_frequency_, (0, n_new))
         # Copies, so that a member that fails leaves the others as they were.
         grown["estimators_"] = [_grow(member, features, names) for member in self.estimators_]
         if self.label_hashes_ is not None:

@@ -16,8 +16,8 @@ from sklearn.preprocessing import MaxAbsScaler
 import skxc
 from skxc import AnchorGraph, DualEncoderXC, FusionXC, KNeighborsXC, LabelGraph, LinearTreeXC
 from skxc.base import BaseXC
-from skxc.fusion import collect_candidates
-from skxc.metrics import precision_at_k
+from skxc.fusion import collect_candidates, learn_combiner
+from skxc.metrics import inverse_propensity, precision_at_k
 from skxc.utils._sparse import top_k
 from tests.toys import (
     CentroidXC,
@@ -170,6 +170,36 @@ def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
     assert n_held == {300: 60, 2200: 110}[n]
     # Small data are given back; of large data a member holds 5 % of its own rows back.
     assert HalfXC.seen == {300: 300, 2200: expected}[n]
+
+
+@pytest.mark.parametrize("n", [300, 2200])
+def test_frequencies_leave_the_held_out_rows_out(n, monkeypatch):
+    """A label that only held-out rows have must look unseen, or frequency tells what is right."""
+    rows, y = halves(n)
+    seen = []
+
+    def learn(candidates, truth, *, label_frequency, inverse_propensity, **options):
+        seen.append((truth, label_frequency, inverse_propensity))
+        options.update(label_frequency=label_frequency, inverse_propensity=inverse_propensity)
+        return learn_combiner(candidates, truth, **options)
+
+    monkeypatch.setattr("skxc.estimators._fusion.learn_combiner", learn)
+    model = FusionXC(TWO, method="linear").fit(rows, y)
+    ((truth, frequency, weight),) = seen
+    total = np.asarray(y.sum(axis=0)).ravel()
+    rest = total - np.asarray(truth.sum(axis=0)).ravel()
+    np.testing.assert_array_equal(frequency, rest)
+    np.testing.assert_allclose(weight, inverse_propensity(rest, n - truth.shape[0]))
+    np.testing.assert_array_equal(model.label_frequency_, total)
+    np.testing.assert_array_equal(model.member_frequency_, total if n < 2000 else rest)
+
+
+def test_frozen_members_without_frequencies_get_no_tilt():
+    rows, y = halves(200)
+    frozen = FrozenEstimator(OneVsRestClassifier(LogisticRegression()).fit(rows[:100], y[:100]))
+    model = FusionXC([("ovr", frozen)]).fit(rows[100:], y[100:])
+    assert set(model.member_frequency_) == {0}
+    assert set(model._inverse_propensity(np.arange(20))) == {1}
 
 
 def test_few_rows_choose_nothing():
