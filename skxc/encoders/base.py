@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from skxc.utils._random import torch_seed
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -63,11 +65,8 @@ class Encoder(BaseEstimator, ABC):
         -------
         self
         """
-        import torch
-
         self._learn(*collections)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with torch_seed(seed):
             self.module_ = self._build()
         return self
 
@@ -175,7 +174,7 @@ class Encoder(BaseEstimator, ABC):
     def _restore(self, arrays: dict[str, NDArray]) -> None:
         import torch
 
-        with torch.random.fork_rng(devices=[]):
+        with torch_seed(0):
             self.module_ = self._skeleton()
         # Copies, because memory-mapped arrays are read-only.
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

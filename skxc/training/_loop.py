@@ -27,7 +27,7 @@ from skxc.training._optim import (
     scale_learning_rate,
     warmup_then_decay,
 )
-from skxc.utils._random import stream
+from skxc.utils._random import stream, torch_seed
 
 _LOG = logging.getLogger("skxc")
 
@@ -154,8 +154,7 @@ def train(task: Task, plan: Plan) -> Progress:
         unit="epoch",
         disable=not plan.verbose,
     )
-    # Seeded per epoch, inside a fork: the global generators are neither read nor changed.
-    with torch.random.fork_rng(devices=_cuda_devices(task.modules)), bar:
+    with bar:
         while progress.epoch < plan.n_epochs and not progress.stopped:
             end_epoch = plan.start_epoch() if plan.start_epoch is not None else None
             record = _train_epoch(task, optimizers, plan, progress.epoch)
@@ -183,29 +182,23 @@ def train(task: Task, plan: Plan) -> Progress:
 def _train_epoch(
     task: Task, optimizers: list[torch.optim.Optimizer], plan: Plan, epoch: int
 ) -> dict[str, float]:
+    # Every epoch seeds itself, and leaves the global generators as they were.
     rng = stream(plan.seed, task.name, epoch)
-    _seed_torch(int(rng.integers(2**31)), task.modules)
-    task.refresh(epoch, rng)
-    task.modules.train()
-    batches = list(task.batches(epoch, rng))
     losses = []
-    for number, rows in enumerate(batches):
-        done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
-        scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
-        losses.append(task.backward(rows, rng))
-        if plan.max_grad_norm is not None:
-            clip_gradients(optimizers, plan.max_grad_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+    with torch_seed(int(rng.integers(2**31)), _cuda_devices(task.modules)):
+        task.refresh(epoch, rng)
+        task.modules.train()
+        batches = list(task.batches(epoch, rng))
+        for number, rows in enumerate(batches):
+            done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
+            scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
+            losses.append(task.backward(rows, rng))
+            if plan.max_grad_norm is not None:
+                clip_gradients(optimizers, plan.max_grad_norm)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
     return {"loss": float(np.mean(losses)) if losses else math.nan}
-
-
-def _seed_torch(seed: int, modules: nn.Module) -> None:
-    """Seed the generators in use; torch's own function takes milliseconds for devices not there."""
-    torch.default_generator.manual_seed(seed)
-    for number in _cuda_devices(modules):
-        torch.cuda.default_generators[number].manual_seed(seed)
 
 
 def _cuda_devices(modules: nn.Module) -> list[int]:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -261,6 +262,22 @@ def test_a_warm_start_with_checkpoints_trains_again(features, tmp_path):
         plain.fit(X, y)
         kept.fit(X, y)
         assert_same_weights(plain, kept)
+
+
+# ---- threads
+
+
+def test_fits_in_threads_are_those_of_one_after_the_other(features):
+    X, y, side = features
+
+    def fit(seed):
+        return make(random_state=seed).fit(X, y, label_features=side)
+
+    alone = [fit(seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(fit, range(4)))
+    for first, second in zip(alone, together, strict=True):
+        assert_same_weights(first, second)
 
 
 # ---- callbacks

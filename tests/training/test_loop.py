@@ -1,4 +1,5 @@
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -128,6 +129,25 @@ def test_callbacks(toy_task):
     assert progress.epoch == 2
     assert progress.stopped
     assert calls == ["start", progress.history[0], "start", progress.history[1]]
+
+
+def test_other_threads_train_between_epochs(toy_task, assert_same_weights):
+    """A callback may wait for another training, and neither disturbs the other."""
+    alone, other_alone, task, other = (toy_task() for _ in range(4))
+    train(alone, Plan(n_epochs=3, seed=0))
+    train(other_alone, Plan(n_epochs=3, seed=1))
+
+    def end_epoch(record):
+        if not other.seen:
+            thread = threading.Thread(target=train, args=(other, Plan(n_epochs=3, seed=1)))
+            thread.start()
+            thread.join(60)
+            assert not thread.is_alive()
+        return False
+
+    train(task, Plan(n_epochs=3, seed=0, start_epoch=lambda: end_epoch))
+    assert_same_weights(task, alone)
+    assert_same_weights(other, other_alone)
 
 
 def test_gradients_are_clipped(toy_task, monkeypatch):
