@@ -258,7 +258,7 @@ class PoolTask(Task):
         scale = self.settings.graph_weight * pool.row_weight.mean()
         return replace(
             pool,
-            positives=np.concatenate([pool.positives, targets & ~own]),
+            positives=np.concatenate([pool.positives, targets]),
             ignored=np.concatenate([ignored, own]),
             row_weight=np.concatenate([pool.row_weight, np.full(len(own), scale, np.float32)]),
             positive_weight=weight,

@@ -41,7 +41,9 @@ def naive_forward(encoder, texts):
 def test_training_forward_and_gradients(residual, n_buckets, texts):
     if not n_buckets and not residual:
         pytest.skip("covered by the others")
-    encoder = BagEncoder(dim=6, dropout=0.0, n_buckets=n_buckets, residual=residual).fit(texts)
+    encoder = BagEncoder(
+        dim=6, dropout=0.0, n_buckets=n_buckets, ngram_weight=0.3, residual=residual
+    ).fit(texts)
     if not n_buckets:
         encoder.module_.ngrams = torch.nn.Parameter(torch.zeros(1, 6))
     encoder.module_.train()
