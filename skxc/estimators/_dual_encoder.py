@@ -7,10 +7,7 @@ Prediction is a search.
 
 from __future__ import annotations
 
-import copy
-import warnings
 from numbers import Integral, Real
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,19 +15,19 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skxc.base import Features, TrainingSet
-from skxc.calibration import TopKCalibrator
-from skxc.encoders import Encoder, make_encoder
-from skxc.estimators._neural import NeuralBase, Run
-from skxc.exceptions import LabelTextWarning
-from skxc.graphs import cooccurrence, without_diagonal
+from skxc.base import TrainingSet
+from skxc.estimators._encoder_base import (
+    BLOCK_ROWS,
+    EncoderBase,
+    figures,
+    label_graph,
+    search_exactly,
+)
+from skxc.estimators._neural import Run
 from skxc.indices import (
-    ExactIndex,
-    Index,
     Votes,
     add_votes,
     inner_products,
-    make_index,
     neighbor_votes,
     rank_pairs,
     union_of_lists,
@@ -39,19 +36,13 @@ from skxc.metrics import inverse_propensity, ndcg_at_k
 from skxc.negatives import Negatives, make_negatives
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._score_tree import ScoreTree
-from skxc.utils._sparse import TopK, drop_pairs, normalize_rows, pair_ids
+from skxc.utils._sparse import TopK, normalize_rows, pair_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from skxc.training import ClassifierTask, DualEncoderTask, PoolSettings, Progress
+    from skxc.training import ClassifierTask, DualEncoderTask, PoolSettings
 
-# Queries searched at once: bounds the memory of a prediction, however many rows and labels.
-BLOCK_ROWS = 1024
-# Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
-LARGE_MASKED_SHARE = 0.2
-# Share of unknown words above which new labels deserve a warning.
-LARGE_UNKNOWN_SHARE = 0.5
 # Weights of votes that "auto" tries, and the one it takes where it has no held-out rows.
 VOTE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 USUAL_VOTE_WEIGHT = 0.4
@@ -59,7 +50,7 @@ USUAL_VOTE_WEIGHT = 0.4
 LOSS_NAMES = {"decoupled", "softmax", "balanced", "soft_topk", "triplet", "prob_contrastive", "bce"}
 
 
-class DualEncoderXC(NeuralBase):
+class DualEncoderXC(EncoderBase):
     """Dual encoder for extreme multi-label classification.
 
     One encoder maps samples and label texts to the same space; a label's score is the cosine of its
@@ -195,15 +186,10 @@ class DualEncoderXC(NeuralBase):
     (3, 2)
     """
 
-    _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NeuralBase._parameter_constraints,
-        "encoder": [str, PathLike, Encoder],
+        **EncoderBase._parameter_constraints,
         "loss": [StrOptions(LOSS_NAMES), callable],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
         "negatives": [StrOptions({"in_batch", "clustered", "mined", "all"}), Negatives],
-        "n_positives": [Interval(Integral, 1, None, closed="left"), None],
-        "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "classifier_stage": [StrOptions({"joint"}), "boolean"],
         "classifier_epochs": [Interval(Integral, 0, None, closed="left")],
         "label_dropout": [Interval(Real, 0, 1, closed="left")],
@@ -211,9 +197,6 @@ class DualEncoderXC(NeuralBase):
         "neighbor_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "neighbor_temperature": [Interval(Real, 0, None, closed="neither")],
-        "graph_weight": [Interval(Real, 0, None, closed="left")],
-        "mask_neighbors": ["boolean"],
-        "index": [StrOptions({"auto", "exact", "hnsw", "ivf"}), Index],
     }
 
     def __init__(
@@ -303,7 +286,7 @@ class DualEncoderXC(NeuralBase):
         with self._run(data, held_out) as run:
             task = self._encoder_task(run)
             progress = self._train(run, task, self.n_epochs)
-            self._set(self._attributes(task, data), **_figures(task, progress))
+            self._set(self._attributes(task, data), **figures(task, progress))
             if self.classifier_stage is True:
                 classifier = self._classifier_task(run, task)
                 self._train(run, classifier, self.classifier_epochs)
@@ -312,12 +295,7 @@ class DualEncoderXC(NeuralBase):
                 self.score_tree_ = self._fit_score_tree(data if held_out is None else held_out)
             if self.neighbor_weight == "auto" and not self._is_trial(run):
                 self.neighbor_weight_ = self._choose_vote_weight(held_out)
-        if self.masked_fraction_ > LARGE_MASKED_SHARE:
-            warnings.warn(
-                f"The graph masks {self.masked_fraction_:.0%} of all negatives. Keep only its "
-                "strongest edges, or set mask_neighbors=False.",
-                stacklevel=2,
-            )
+        self._warn_if_much_is_masked()
 
     def _is_trial(self, run: Run) -> bool:
         """Return whether another training follows, which has no held-out rows to choose by."""
@@ -345,42 +323,6 @@ class DualEncoderXC(NeuralBase):
             device=run.device,
             held_out=None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
         )
-
-    def _fit_encoder(self, run: Run) -> Encoder:
-        """Return a fresh encoder, or the trained one to go on with."""
-        data = run.data
-        if self.warm_start and hasattr(self, "encoder_"):
-            if len(self.label_embeddings_) != data.n_labels:
-                raise ValueError(
-                    f"`y` has {data.n_labels} labels but the model to go on with has "
-                    f"{len(self.label_embeddings_)}. Use add_labels for new labels, or "
-                    "warm_start=False."
-                )
-            # A copy, because a trial training must not move what the real one starts from.
-            return copy.deepcopy(self.encoder_)
-        encoder = make_encoder(self.encoder)
-        if data.label_features is None and not encoder.averages_rows:
-            raise ValueError(
-                f"`label_features` must be given for {type(encoder).__name__}, which cannot "
-                "average training rows into labels, but is None. Pass one text per label."
-            )
-        sides = [data.X] if data.label_features is None else [data.X, data.label_features]
-        return encoder.fit(*sides, seed=run.seed).to(run.device)
-
-    def _prepare_labels(self, encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
-        """Return the prepared label side; without one a label averages its training rows."""
-        if data.label_features is not None:
-            return encoder.prepare(data.label_features)
-        if self.input_layout_ == "texts" and self.vectorizer is None:
-            warnings.warn(
-                "`X` holds texts but there are no label texts: labels are averages of their "
-                "training rows, and those without any cannot be predicted. Pass label_features, "
-                "one text per label.",
-                LabelTextWarning,
-                stacklevel=2,
-            )
-        weight = data.sample_weight.astype(np.float32)
-        return normalize_rows(sp.csr_array(data.y.T.multiply(weight)) @ samples)
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
         """Return the table that is trained with the encoder; it starts at zero: text alone."""
@@ -414,9 +356,9 @@ class DualEncoderXC(NeuralBase):
             temperature=self.temperature,
             negatives=negatives,
             batches=batches,
-            search=_search_exactly,
+            search=search_exactly,
             n_positives=self.n_positives,
-            graph=_label_graph(data),
+            graph=label_graph(data),
             graph_weight=self.graph_weight,
             mask_neighbors=self.mask_neighbors,
             excluded=same_text_pairs(data.X, data.label_features, data.y),
@@ -469,23 +411,7 @@ class DualEncoderXC(NeuralBase):
             attributes["sample_weights_"] = data.sample_weight.astype(np.float32)
         return attributes
 
-    def _set(self, attributes: dict[str, Any], **more: Any) -> None:
-        self.__dict__.update(attributes, **more)
-
     # ---- search
-
-    def _embed(self, X: Features) -> NDArray[np.float32]:
-        encoder = self.encoder_.to(self._device())
-        return encoder.encode(encoder.prepare(X), precision=self.precision)
-
-    def _search(self, X: Features, k: int) -> TopK:
-        queries = self._embed(X)
-        blocks = [
-            self._search_block(queries[start : start + BLOCK_ROWS], k)
-            for start in range(0, len(queries), BLOCK_ROWS)
-        ]
-        labels, scores = zip(*blocks, strict=True)
-        return np.concatenate(labels), np.concatenate(scores)
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
         """Return the best labels of a block, by the label vectors and the votes of near rows."""
@@ -531,16 +457,9 @@ class DualEncoderXC(NeuralBase):
         ]
         return VOTE_WEIGHTS[int(np.argmax(gains))]
 
-    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
-        scores = self._retrieve(held_out.X, self.top_k)
-        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
-        if own is not None:
-            scores = drop_pairs(scores, own)
-        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
-
     def _search_labels(self, queries: NDArray[np.float32], k: int) -> TopK:
         if self.score_tree_ is None:
-            return self._index("scores").search(queries, k)
+            return self._index(self._scored_by()).search(queries, k)
         rows, labels = self._candidates(queries, k)
         scores = self._score_pairs(queries, rows, labels)
         return rank_pairs(rows, labels, scores, shape=(len(queries), k))
@@ -559,7 +478,7 @@ class DualEncoderXC(NeuralBase):
     ) -> NDArray[np.float32]:
         """Return the score of each (query, label) pair, as a search of all labels would give it."""
         if self.score_tree_ is None:
-            return inner_products(queries, self._vectors("scores"), rows, labels)
+            return inner_products(queries, self._vectors(self._scored_by()), rows, labels)
         features = self._tree_features(queries, rows, labels)
         return features[:, 0] + features[:, 1] + self.score_tree_.predict_proba(features)
 
@@ -581,32 +500,21 @@ class DualEncoderXC(NeuralBase):
         relevant = np.isin(rows * self.n_labels_ + labels, truth)
         return ScoreTree().fit(self._tree_features(queries, rows, labels), relevant)
 
+    def _scored_by(self) -> str:
+        """Return the name of the vectors that score labels."""
+        if self.classifier_weights_ is None:
+            return "texts"
+        return "sum" if self.fusion == "sum" else "classifiers"
+
     def _vectors(self, side: str) -> NDArray[np.float32]:
         """Return the vectors that an index of this name holds."""
         if side == "samples":
             return self.sample_embeddings_
-        if side == "texts" or self.classifier_weights_ is None:
+        if side == "texts":
             return self.label_embeddings_
-        if side == "classifiers" or self.fusion != "sum":
+        if side == "classifiers":
             return self.classifier_weights_
         return (self.label_embeddings_ + self.classifier_weights_) / 2
-
-    def _index(self, side: str) -> Index:
-        """Return the index over these vectors, built when it is first asked for."""
-        built = self._built_indices
-        key = (side, self.fusion, repr(self.index))
-        if key not in built:
-            vectors = self._vectors(side)
-            built[key] = make_index(self.index, len(vectors))
-            built[key].add(vectors)
-        return built[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without indices, which are built again from the vectors."""
-        state = super().__getstate__()
-        if "_built_indices" in state:
-            state["_built_indices"] = {}
-        return state
 
     # ---- new labels
 
@@ -633,15 +541,7 @@ class DualEncoderXC(NeuralBase):
             Most of the weight of the new texts lies on words that training did not see.
         """
         features, grown = self._check_new_labels(label_features, label_names)
-        prepared = self.encoder_.prepare(features)
-        unknown = self.encoder_.unknown_share(prepared)
-        if unknown > LARGE_UNKNOWN_SHARE:
-            warnings.warn(
-                f"{unknown:.0%} of the words of the new labels were not seen in training, so their "
-                "vectors rest on parts of words. Fit again with rows that have these labels.",
-                LabelTextWarning,
-                stacklevel=2,
-            )
+        prepared = self._prepare_new_labels(features)
         new = self.encoder_.encode(prepared, precision=self.precision)
         grown["label_embeddings_"] = np.concatenate([self.label_embeddings_, new])
         if self.classifier_weights_ is not None:
@@ -654,36 +554,5 @@ class DualEncoderXC(NeuralBase):
             grown["sample_votes_"] = sp.csr_array(
                 (votes.data, votes.indices, votes.indptr), shape=shape
             )
-        rows = {key: index for key, index in self._built_indices.items() if key[0] == "samples"}
-        self._set(grown, _built_indices=rows)
+        self._set(grown, _built_indices=self._indices_of({"samples"}))
         return self
-
-
-def _label_graph(data: TrainingSet) -> sp.csr_array | None:
-    """Return the label graph without self loops, or None where no edge is left."""
-    if data.graph is None:
-        return None
-    if isinstance(data.graph, str):
-        graph = cooccurrence(data.y)
-    else:
-        graph = without_diagonal(data.graph.to_csr())
-    return graph if graph.nnz else None
-
-
-def _search_exactly(queries: NDArray, vectors: NDArray, k: int) -> TopK:
-    index = ExactIndex()
-    index.add(vectors)
-    return index.search(queries, k)
-
-
-def _figures(task: DualEncoderTask, progress: Progress) -> dict[str, Any]:
-    """Return the fitted attributes that tell how training went."""
-    report = task.report
-    return {
-        "history_": progress.history,
-        "n_iter_": max(progress.epoch, 1),
-        "n_refreshes_": int(report.n_refreshes),
-        "pool_size_": report.pool_size / max(report.n_steps, 1),
-        "positives_per_query_in_pool_": report.positives / max(report.n_rows, 1),
-        "masked_fraction_": report.masked / max(report.cells, 1),
-    }

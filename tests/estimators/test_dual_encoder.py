@@ -15,7 +15,7 @@ import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _dual_encoder
+from skxc.estimators import _encoder_base
 from skxc.exceptions import LabelTextWarning
 from skxc.indices import ExactIndex, neighbor_votes
 from skxc.metrics import precision_at_k
@@ -193,7 +193,7 @@ def test_approximate_search_finds_the_same(planted, model, index):
 
 def test_blocks_of_queries(planted, model, monkeypatch):
     expected = model.predict_topk(planted.test_texts, 6)
-    monkeypatch.setattr(_dual_encoder, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_encoder_base, "BLOCK_ROWS", 7)
     for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
         np.testing.assert_array_equal(first, second)
     alone = model.predict_topk(planted.test_texts[:1], 6)
@@ -466,9 +466,9 @@ def test_the_true_graph_beats_a_shuffled_one():
 @pytest.mark.filterwarnings("ignore:The graph masks")
 def test_cooccurrence_is_built_from_the_rows_of_the_fit(planted, monkeypatch):
     seen = []
-    real = _dual_encoder.cooccurrence
+    real = _encoder_base.cooccurrence
     monkeypatch.setattr(
-        _dual_encoder, "cooccurrence", lambda y: (seen.append(y.shape[0]), real(y))[1]
+        _encoder_base, "cooccurrence", lambda y: (seen.append(y.shape[0]), real(y))[1]
     )
     model = fit(planted, graph="cooccurrence", n_epochs=1)
     assert set(seen) == {model.sample_votes_.shape[0]}
@@ -752,7 +752,7 @@ def test_probabilities_are_calibrated_without_the_sample_as_its_own_label(plante
     """A label with the text of the sample is no answer, so its score teaches nothing."""
     seen = []
     monkeypatch.setattr(
-        _dual_encoder,
+        _encoder_base,
         "TopKCalibrator",
         lambda: SimpleNamespace(fit=lambda *arguments: seen.append(arguments)),
     )
