@@ -1,0 +1,84 @@
+"""The label correlation graph of ECLARE, from the label matrix alone.
+
+    1. labels with more than `head_threshold` rows stay out of the walk: one would link everything
+    2. a random walk with restart from every label
+    3. optionally: edges between labels of different text are dropped
+    4. the heaviest edges of every label, and its self-loop
+
+Source: ECLARE, "Extreme Classification with Label Graph Correlations", WWW 2021.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc.graphs._prune import keep_strongest, without_diagonal
+from skxc.utils._sparse import normalize_rows, row_ids
+
+
+def without_columns(y: sp.csr_array, columns: NDArray[np.bool_]) -> sp.csr_array:
+    """Return the matrix with the entries of these columns, a mask of shape (L,), removed."""
+    keep = ~columns[y.indices]
+    indptr = np.concatenate([[0], np.cumsum(keep)])[y.indptr]
+    return sp.csr_array((y.data[keep], y.indices[keep], indptr), shape=y.shape)
+
+
+def drop_unlike(
+    graph: sp.csr_array, vectors: NDArray[np.floating], max_distance: float
+) -> sp.csr_array:
+    """Return the graph without edges between labels whose vectors are too far apart.
+
+    Parameters
+    ----------
+    graph : csr_array of shape (L, L)
+    vectors : ndarray of shape (L, d)
+        Embedded texts; only their directions matter.
+    max_distance : float
+        Largest ``1 - cosine`` of an edge that stays.
+
+    Returns
+    -------
+    csr_array of shape (L, L)
+    """
+    unit = normalize_rows(vectors)
+    rows, keep = row_ids(graph), np.empty(graph.nnz, dtype=bool)
+    for start in range(0, graph.nnz, 2**17):
+        part = slice(start, start + 2**17)
+        cosine = np.einsum("ed,ed->e", unit[rows[part]], unit[graph.indices[part]])
+        keep[part] = 1 - cosine <= max_distance
+    indptr = np.concatenate([[0], np.cumsum(keep)])[graph.indptr]
+    return sp.csr_array((graph.data[keep], graph.indices[keep], indptr), shape=graph.shape)
+
+
+def strongest_with_self_loops(visits: sp.csr_array, top_k: int) -> sp.csr_array:
+    """Return the `top_k` heaviest edges of every label, and its self-loop whatever its weight.
+
+    A label whose walk never came back to it, or that took no part, gets a self-loop of weight 1.
+    """
+    own = visits.diagonal()
+    loops = sp.diags_array(np.where(own > 0, own, 1).astype(visits.dtype))
+    graph = sp.csr_array(without_diagonal(keep_strongest(visits, top_k)) + loops)
+    graph.sort_indices()
+    return graph
+
+
+def cluster_graph(membership: sp.csr_array, graph: sp.csr_array, top_k: int) -> sp.csr_array:
+    """Return the graph between groups of labels: the summed weight from one group to another.
+
+    Parameters
+    ----------
+    membership : csr_array of ones, shape (K, L)
+        Which labels a group holds.
+    graph : csr_array of shape (L, L)
+        With self-loops, not normalised.
+    top_k : int
+        Heaviest edges of a group that are kept, beside its self-loop.
+
+    Returns
+    -------
+    csr_array of shape (K, K)
+    """
+    between = sp.csr_array(membership @ graph @ membership.T)
+    return strongest_with_self_loops(between, top_k)
