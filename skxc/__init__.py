@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skxc.calibration import TopKCalibrator
-    from skxc.estimators import DualEncoderXC, FusionXC, KNeighborsXC, LinearTreeXC
+    from skxc.estimators import (
+        DualEncoderXC,
+        FusionXC,
+        GraphRegularizedXC,
+        KNeighborsXC,
+        LinearTreeXC,
+    )
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
     from skxc.persistence import load, save
 
@@ -21,6 +27,7 @@ _MODULES = {
     "AnchorGraph": "labels",
     "DualEncoderXC": "estimators",
     "FusionXC": "estimators",
+    "GraphRegularizedXC": "estimators",
     "KNeighborsXC": "estimators",
     "LabelGraph": "labels",
     "LabelTexts": "labels",
@@ -56,6 +63,7 @@ __all__ = [
     "AnchorGraph",
     "DualEncoderXC",
     "FusionXC",
+    "GraphRegularizedXC",
     "KNeighborsXC",
     "LabelGraph",
     "LabelTexts",

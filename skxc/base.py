@@ -252,8 +252,10 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             self._or_parameter("label_features", label_features), n_labels, n_samples
         )
 
-        parts = [X, target.matrix] if sample_graph is None else [X, target.matrix, sample_graph]
-        rows, weight = canonical_rows(parts, weight)
+        # The graph of samples must not move rows: training without its edges is training without
+        # it, bit for bit.
+        ties = [] if sample_graph is None else [sample_graph]
+        rows, weight = canonical_rows([X, target.matrix], weight, ties)
         y_rows, classes = _drop_absent_classes(target, rows)
         if y_rows.nnz == 0:
             raise ValueError(
@@ -264,12 +266,15 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             X=self._fit_vectorizer(X[rows], label_features),
             y=y_rows,
             sample_weight=weight,
-            graph=graph,
             sample_graph=None if sample_graph is None else sample_graph[rows],
             label_names=names or target.names,
             source=source,
         )
-        data = replace(data, label_features=self._check_label_side(label_features))
+        data = replace(
+            data,
+            label_features=self._check_label_side(label_features),
+            graph=self._check_anchors(graph),
+        )
         self._set_target_attributes(data, classes, target)
         self._fit_calibrated(data)
         return self
@@ -352,30 +357,43 @@ class BaseXC(ClassifierMixin, BaseEstimator):
             return texts
         return as_csr(self.vectorizer_.transform(texts))
 
-    def _check_label_side(self, label_features: Features | None) -> Features | None:
-        """Return the label features in the same form and space as the samples."""
+    def _check_label_side(
+        self, label_features: Features | None, name: str = "label_features", of: str = "label"
+    ) -> Features | None:
+        """Return label features, or those of something else, in the form and space of samples."""
         if label_features is None:
             return None
         if self.input_layout_ == "texts":
             if isinstance(label_features, sp.csr_array):
                 raise ValueError(
-                    "`label_features` must be texts because `X` holds texts, but is a matrix of "
-                    f"shape {label_features.shape}. Pass one text per label."
+                    f"`{name}` must be texts because `X` holds texts, but is a matrix of "
+                    f"shape {label_features.shape}. Pass one text per {of}."
                 )
             return self._vectorize(label_features)
         if not isinstance(label_features, sp.csr_array):
             raise ValueError(
-                "`label_features` must be a matrix because `X` is one, but holds texts. Vectorise "
+                f"`{name}` must be a matrix because `X` is one, but holds texts. Vectorise "
                 "them, or pass texts on both sides and a `vectorizer`."
             )
         n_columns, n_features = label_features.shape[1], self.n_features_in_
         if n_columns != n_features:
             raise ValueError(
-                f"`label_features` has {n_columns} columns but `X` has {n_features}. "
+                f"`{name}` has {n_columns} columns but `X` has {n_features}. "
                 "Both sides must share one feature space; a vectoriser in front of the estimator "
                 "changes it from fold to fold, so pass `vectorizer` to the constructor instead."
             )
         return label_features
+
+    def _check_anchors(
+        self, graph: LabelGraph | AnchorGraph | str | None
+    ) -> LabelGraph | AnchorGraph | str | None:
+        """Return the graph with its anchors, if it has any, in the form and space of samples."""
+        if not isinstance(graph, AnchorGraph):
+            return graph
+        anchors = self._check_label_side(graph.texts, "the texts of `graph`", "anchor")
+        if anchors is graph.texts:
+            return graph
+        return AnchorGraph(graph.to_csr(), texts=anchors, groups=graph.groups)
 
     def _set_target_attributes(self, data: TrainingSet, classes: NDArray, target: Target) -> None:
         """Set the fitted attributes that describe the training target."""

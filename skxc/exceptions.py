@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "DenseOutputError",
     "FormatVersionError",
+    "GraphWarning",
     "LabelTextWarning",
     "SlicedLabelSideError",
 ]
@@ -45,4 +46,12 @@ class LabelTextWarning(UserWarning):
     A label is then described by the average of its training rows: labels without a training row
     cannot be predicted, and new ones cannot be added. Pass ``label_features`` with one text per
     label.
+    """
+
+
+class GraphWarning(UserWarning):
+    """A graph was given, but part of it or all of it cannot act.
+
+    It has no edge, or edges on one side only (samples or labels), which aligns neither with the
+    other, or training ends before its edges would be pruned.
     """

@@ -9,11 +9,19 @@ from typing import Any
 _MODULES = {
     "DualEncoderXC": "_dual_encoder",
     "FusionXC": "_fusion",
+    "GraphRegularizedXC": "_graph_regularized",
     "KNeighborsXC": "_k_neighbors",
     "LinearTreeXC": "_linear_tree",
 }
 
-__all__ = ["DualEncoderXC", "FusionXC", "KNeighborsXC", "LinearTreeXC", "all_estimators"]
+__all__ = [
+    "DualEncoderXC",
+    "FusionXC",
+    "GraphRegularizedXC",
+    "KNeighborsXC",
+    "LinearTreeXC",
+    "all_estimators",
+]
 
 
 def all_estimators() -> list[tuple[str, type]]:

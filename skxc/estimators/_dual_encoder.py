@@ -306,23 +306,27 @@ class DualEncoderXC(EncoderBase):
         """Return what the first stage trains."""
         from skxc.training import DualEncoderTask
 
+        settings = self._pool_settings(run.data, self.n_epochs)
+        return DualEncoderTask(settings, **self._task_arguments(run))
+
+    def _task_arguments(self, run: Run) -> dict[str, Any]:
+        """Return the encoder, both sides prepared, and what else the first stage needs."""
         data, held_out = run.data, run.held_out
         encoder = self._fit_encoder(run)
         samples = encoder.prepare(data.X)
-        return DualEncoderTask(
-            self._pool_settings(data, self.n_epochs),
-            encoder=encoder,
-            samples=samples,
-            labels=self._prepare_labels(encoder, samples, data),
-            table=self._free_vectors(data.n_labels, encoder.dim_),
-            learning_rate=self.learning_rate,
-            micro_batch_size=self.micro_batch_size,
-            precision=self.precision,
-            y=data.y,
-            sample_weight=data.sample_weight,
-            device=run.device,
-            held_out=None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
-        )
+        return {
+            "encoder": encoder,
+            "samples": samples,
+            "labels": self._prepare_labels(encoder, samples, data),
+            "table": self._free_vectors(data.n_labels, encoder.dim_),
+            "learning_rate": self.learning_rate,
+            "micro_batch_size": self.micro_batch_size,
+            "precision": self.precision,
+            "y": data.y,
+            "sample_weight": data.sample_weight,
+            "device": run.device,
+            "held_out": None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
+        }
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
         """Return the table that is trained with the encoder; it starts at zero: text alone."""
@@ -358,11 +362,17 @@ class DualEncoderXC(EncoderBase):
             batches=batches,
             search=search_exactly,
             n_positives=self.n_positives,
-            graph=label_graph(data),
-            graph_weight=self.graph_weight,
-            mask_neighbors=self.mask_neighbors,
+            **self._graph_settings(data),
             excluded=same_text_pairs(data.X, data.label_features, data.y),
         )
+
+    def _graph_settings(self, data: TrainingSet) -> dict[str, Any]:
+        """Return what a graph changes about pools."""
+        return {
+            "graph": label_graph(data),
+            "graph_weight": self.graph_weight,
+            "mask_neighbors": self.mask_neighbors,
+        }
 
     def _classifier_task(self, run: Run, task: DualEncoderTask) -> ClassifierTask:
         """Return what the second stage trains: classifiers that start at their labels' vectors."""

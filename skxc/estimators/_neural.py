@@ -174,8 +174,8 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         raise NotImplementedError(f"{type(self).__name__} must define `_attributes`.")
 
 
-def _parts_of_graph(graph: Any) -> tuple[Any, Any]:
+def _parts_of_graph(graph: Any) -> tuple[Any, ...]:
     """Return what a checkpoint's name has to tell apart about a graph."""
     if graph is None or isinstance(graph, str):
-        return graph, None
-    return graph.to_csr(), getattr(graph, "texts", None)
+        return (graph,)
+    return graph.to_csr(), getattr(graph, "texts", None), getattr(graph, "groups", None)

@@ -1,4 +1,7 @@
-"""Building blocks for graphs over labels: CSR in, CSR out, no torch."""
+"""Building blocks for graphs: CSR in, CSR out, no torch.
+
+Rows are labels or samples, columns are labels or metadata nodes.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,35 @@ from skxc.graphs._correlation import (
     strongest_with_self_loops,
     without_columns,
 )
+from skxc.graphs._densify import as_ones, densify, visited_columns
+from skxc.graphs._nearest import nearest_neighbors
 from skxc.graphs._propagate import normalize_degrees, propagate
-from skxc.graphs._prune import keep_strongest, without_diagonal
+from skxc.graphs._prune import (
+    edge_cosines,
+    keep_edges,
+    keep_strongest,
+    without_diagonal,
+    without_hubs,
+)
 from skxc.graphs._walk import random_walk, simulated_walk
 
 __all__ = [
+    "as_ones",
     "cluster_graph",
     "cooccurrence",
+    "densify",
     "drop_unlike",
+    "edge_cosines",
+    "keep_edges",
     "keep_strongest",
+    "nearest_neighbors",
     "normalize_degrees",
     "propagate",
     "random_walk",
     "simulated_walk",
     "strongest_with_self_loops",
+    "visited_columns",
     "without_columns",
     "without_diagonal",
+    "without_hubs",
 ]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from skxc.training._bandit import Bandit, BanditSettings, FixedWeights
 from skxc.training._checkpoint import Checkpoint, fingerprint
 from skxc.training._classifier import ClassifierTask
 from skxc.training._dual_encoder import DualEncoderTask
 from skxc.training._grad_cache import backward_in_chunks
+from skxc.training._graph_terms import GraphRegularizedTask, GraphTerm, TermSettings
 from skxc.training._label_table import LabelTable
 from skxc.training._loop import Plan, Progress, Task, train
 from skxc.training._optim import RowSparseAdam, build_optimizers
 from skxc.training._pool import PoolSettings, PoolTask
 
 __all__ = [
+    "Bandit",
+    "BanditSettings",
     "Checkpoint",
     "ClassifierTask",
     "DualEncoderTask",
+    "FixedWeights",
+    "GraphRegularizedTask",
+    "GraphTerm",
     "LabelTable",
     "Plan",
     "PoolSettings",
@@ -22,6 +29,7 @@ __all__ = [
     "Progress",
     "RowSparseAdam",
     "Task",
+    "TermSettings",
     "backward_in_chunks",
     "build_optimizers",
     "fingerprint",

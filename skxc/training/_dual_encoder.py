@@ -93,9 +93,8 @@ class DualEncoderTask(PoolTask):
         return float(loss.detach())
 
     def _chunks(self, pool: Pool) -> list[Any]:
-        """Return prepared samples, query labels and pool labels, in this order, in parts or not."""
-        label_ids = np.concatenate([pool.queries, pool.labels])
-        parts = [(self.samples, pool.rows), (self.labels, label_ids)]
+        """Return what a step encodes, in one chunk or in several."""
+        parts = self._parts(pool)
         if self.micro_batch_size is None:
             return [self.encoder.stack([cache[ids] for cache, ids in parts])]
         size = self.micro_batch_size
@@ -103,6 +102,13 @@ class DualEncoderTask(PoolTask):
             cache[ids[start : start + size]]
             for cache, ids in parts
             for start in range(0, len(ids), size)
+        ]
+
+    def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
+        """Return (prepared rows, ids) to encode: samples, query labels, pool labels, in order."""
+        return [
+            (self.samples, pool.rows),
+            (self.labels, np.concatenate([pool.queries, pool.labels])),
         ]
 
     def _encode(self, batch: Any) -> Tensor:

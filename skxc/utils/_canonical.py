@@ -10,6 +10,7 @@ a held-out part.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ SEEDS = np.array([0x9E3779B97F4A7C15, 0xD1B54A32D192ED03], dtype=np.uint64)
 
 
 def canonical_rows(
-    parts: list[Any], weight: NDArray[np.float64]
+    parts: list[Any], weight: NDArray[np.float64], ties: Sequence[Any] = ()
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return which rows to keep, in canonical order, and their weights.
 
@@ -31,6 +32,9 @@ def canonical_rows(
         What makes two rows equal: all parts agree. Sparse parts are canonical CSR.
     weight : ndarray of float64 of shape (n,)
         Non-negative weights.
+    ties : sequence of csr_array (n, ...), default=()
+        Parts that make rows different too, but decide on the order of otherwise equal rows only:
+        what they hold moves no other row.
 
     Returns
     -------
@@ -43,7 +47,12 @@ def canonical_rows(
     hashes = _hash_parts(parts)[kept]
     # Equal rows are added up in the order of their weights, since float addition is not
     # associative.
-    order = np.lexsort((weight[kept], hashes[:, 1], hashes[:, 0]))
+    keys = [weight[kept], hashes[:, 1], hashes[:, 0]]
+    if ties:
+        more = _hash_parts(list(ties))[kept]
+        keys[1:1] = [more[:, 1], more[:, 0]]
+        hashes = np.hstack([hashes, more])
+    order = np.lexsort(keys)
     hashes, kept = hashes[order], kept[order]
     is_first = np.ones(len(kept), dtype=bool)
     is_first[1:] = np.any(hashes[1:] != hashes[:-1], axis=1)

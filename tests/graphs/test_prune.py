@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.graphs import keep_strongest, without_diagonal
+from skxc.graphs import (
+    _prune,
+    edge_cosines,
+    keep_edges,
+    keep_strongest,
+    without_diagonal,
+    without_hubs,
+)
 
 
 def graph(seed=0, n=8):
@@ -37,3 +44,32 @@ def test_keep_strongest(top_k):
         for weight, column in edges:
             expected[column] = -weight
         np.testing.assert_array_equal(kept[row], expected)
+
+
+def test_keep_edges():
+    full = graph()
+    heavy = keep_edges(full, full.data > 1)
+    np.testing.assert_array_equal(heavy.toarray(), np.where(full.toarray() > 1, full.toarray(), 0))
+    assert heavy.nnz == (full.data > 1).sum()
+
+
+@pytest.mark.parametrize("threshold", [0, 2, 3, 100])
+def test_without_hubs(threshold):
+    full = graph()[:, :6]
+    present = full.toarray() > 0
+    few = (present.sum(axis=1) <= threshold)[:, None] & (present.sum(axis=0) <= threshold)
+    kept = without_hubs(full, threshold)
+    np.testing.assert_array_equal(kept.toarray(), np.where(few, full.toarray(), 0))
+    assert without_hubs(full, None) is full
+
+
+def test_edge_cosines(monkeypatch):
+    monkeypatch.setattr(_prune, "BLOCK_EDGES", 5)
+    full, rng = graph()[:, :6], np.random.default_rng(0)
+    rows, columns = (rng.normal(size=(n, 4)).astype(np.float32) for n in (8, 6))
+    products = rows @ columns.T
+    entries = sp.coo_array(full)
+    np.testing.assert_allclose(
+        edge_cosines(full, rows, columns), products[entries.row, entries.col], atol=1e-6
+    )
+    assert edge_cosines(sp.csr_array((8, 6)), rows, columns).shape == (0,)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -44,6 +46,33 @@ def test_the_order_of_rows_is_forgotten():
     again, merged_again = canonical_rows([part[shuffled] for part in parts], weight[shuffled])
     assert content(parts, rows) == content(parts, shuffled[again])
     np.testing.assert_array_equal(merged, merged_again)
+
+
+def test_ties_tell_rows_apart_and_move_no_other():
+    X, y, _ = random_parts(5)
+    weight = np.random.default_rng(6).random(40)
+    numbers = sp.csr_array(np.arange(40, dtype=np.float32)[:, None])
+    rows, kept = canonical_rows([X, y], weight, ties=[numbers])
+    assert sorted(rows) == list(range(40))
+    np.testing.assert_array_equal(kept, weight[rows])
+    plain, _ = canonical_rows([X, y], weight)
+    ordered = content([X, y], rows)
+    assert list(dict.fromkeys(ordered)) == content([X, y], plain)
+    assert [key for key, _ in itertools.groupby(ordered)] == content([X, y], plain)
+
+
+def test_equal_ties_merge_and_their_order_is_forgotten():
+    X, y, _ = random_parts(7)
+    ties = sp.csr_array(np.random.default_rng(8).integers(0, 2, size=(40, 1)).astype(np.float32))
+    weight = np.random.default_rng(9).random(40)
+    rows, kept = canonical_rows([X, y], weight, ties=[ties])
+    assert len(rows) == len(naive([X, y, ties], weight))
+    shuffled = np.random.default_rng(10).permutation(40)
+    again, kept_again = canonical_rows(
+        [X[shuffled], y[shuffled]], weight[shuffled], ties=[ties[shuffled]]
+    )
+    assert content([X, y, ties], rows) == content([X, y, ties], shuffled[again])
+    np.testing.assert_array_equal(kept, kept_again)
 
 
 def test_the_order_of_many_weights_is_forgotten():
