@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         GraphRegularizedXC,
         KNeighborsXC,
         LinearTreeXC,
+        UnifiedXC,
     )
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
     from skxc.persistence import load, save
@@ -33,6 +34,7 @@ _MODULES = {
     "LabelTexts": "labels",
     "LinearTreeXC": "estimators",
     "TopKCalibrator": "calibration",
+    "UnifiedXC": "estimators",
     "load": "persistence",
     "save": "persistence",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "LabelTexts",
     "LinearTreeXC",
     "TopKCalibrator",
+    "UnifiedXC",
     "__version__",
     "load",
     "save",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +95,13 @@ class Encoder(BaseEstimator, ABC):
         return 0.0
 
     def encode(
-        self, cache: Any, *, batch_size: int | None = None, precision: str = "auto"
+        self,
+        cache: Any,
+        *,
+        batch_size: int | None = None,
+        precision: str = "auto",
+        head: Callable[[Tensor], Tensor] | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return unit vectors of prepared rows, without dropout or gradients.
 
@@ -105,27 +111,39 @@ class Encoder(BaseEstimator, ABC):
         batch_size : int or None
             Rows at once; None: `rows_at_once`.
         precision : {"auto", "bfloat16", "float32"}
-            See `unit_vectors`.
+            See `vectors`.
+        head : callable or None
+            Maps a block of `vectors` to what is returned instead, row by row; needs `out`.
+        out : ndarray of float32, shape (n, d), or None
+            Filled and returned; None: a new array of width ``dim_``.
 
         Returns
         -------
-        ndarray of float32, shape (n, dim_)
+        ndarray of float32, shape (n, dim_) or that of `out`
         """
         import torch
 
+        from skxc.utils._unit_length import unit_length
+
+        head = unit_length if head is None else head
         self.module_.eval()
-        vectors = np.empty((cache.shape[0], self.dim_), dtype=np.float32)
+        if out is None:
+            out = np.empty((cache.shape[0], self.dim_), dtype=np.float32)
         step = self.rows_at_once if batch_size is None else batch_size
         with torch.no_grad():
-            for start in range(0, len(vectors), step):
-                block = self.unit_vectors(cache[start : start + step], precision)
-                vectors[start : start + step] = block.cpu().numpy()
-        return vectors
+            for start in range(0, len(out), step):
+                vectors = self.vectors(cache[start : start + step], precision)
+                out[start : start + step] = head(vectors).cpu().numpy()
+        return out
 
     def unit_vectors(self, batch: Any, precision: str = "auto") -> Tensor:
-        """Return the vectors of a prepared batch at unit length, in float32 and with a graph.
+        """Return the vectors of a prepared batch at unit length (see `vectors`, `unit_length`)."""
+        from skxc.utils._unit_length import unit_length
 
-        A vector of zeros stays one and gets no gradient.
+        return unit_length(self.vectors(batch, precision))
+
+    def vectors(self, batch: Any, precision: str = "auto") -> Tensor:
+        """Return the vectors of a prepared batch as they are, in float32 and with a graph.
 
         Parameters
         ----------
@@ -137,9 +155,7 @@ class Encoder(BaseEstimator, ABC):
 
         device = next(self.module_.parameters()).device
         with autocast(device, precision if self.autocasts else "float32"):
-            vectors = self.module_(batch).float()
-        lengths = vectors.norm(dim=1, keepdim=True)
-        return vectors / lengths.masked_fill(lengths == 0, math.inf)
+            return self.module_(batch).float()
 
     def to(self, device: torch.device) -> Encoder:
         """Move the module to a device and return self."""

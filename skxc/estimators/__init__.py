@@ -12,6 +12,7 @@ _MODULES = {
     "GraphRegularizedXC": "_graph_regularized",
     "KNeighborsXC": "_k_neighbors",
     "LinearTreeXC": "_linear_tree",
+    "UnifiedXC": "_unified",
 }
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "GraphRegularizedXC",
     "KNeighborsXC",
     "LinearTreeXC",
+    "UnifiedXC",
     "all_estimators",
 ]
 

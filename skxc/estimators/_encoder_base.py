@@ -70,10 +70,11 @@ class EncoderBase(NeuralBase):
         """Return a fresh encoder, or the trained one to go on with."""
         data = run.data
         if self.warm_start and hasattr(self, "encoder_"):
-            if len(self.label_embeddings_) != data.n_labels:
+            n_labels = len(self._trained_labels())
+            if n_labels != data.n_labels:
                 raise ValueError(
                     f"`y` has {data.n_labels} labels but the model to go on with has "
-                    f"{len(self.label_embeddings_)}. Use add_labels for new labels, or "
+                    f"{n_labels}. Use add_labels for new labels, or "
                     "warm_start=False."
                 )
             # A copy, because a trial training must not move what the real one starts from.

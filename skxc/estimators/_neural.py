@@ -128,11 +128,15 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
             *(data.X, data.y, data.sample_weight, data.label_features, data.sample_graph),
             *_parts_of_graph(data.graph),
             *((None, None) if held_out is None else (held_out.X, held_out.y)),
-            getattr(self, "label_embeddings_", None) if self.warm_start else None,
+            self._trained_labels() if self.warm_start else None,
             drawn,
         )
         # A resumed run must draw what the killed one drew, so without a seed the data give one.
         return (int(name[:7], 16) if drawn is None else drawn), name
+
+    def _trained_labels(self) -> Any:
+        """Return the label vectors of the last fit, one row per label, or None before the first."""
+        return getattr(self, "label_embeddings_", None)
 
     def _train(self, run: Run, task: Task, n_epochs: int) -> Progress:
         """Train one stage; callbacks see each epoch as a task of the fit."""

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skxc.negatives._pairs import Ids, row_entries
-from skxc.negatives.base import Negatives, Search, most_frequent, union
+from skxc.negatives.base import Negatives, Search, fill_pool, union
 from skxc.utils._sparse import pair_ids
 
 _LOGGER = logging.getLogger("skxc")
@@ -41,6 +41,10 @@ class Mined(Negatives):
         Largest pool. When set, the most frequent sampled positives come first, then the labels
         mined by most rows, then unsampled positives (UniDEC, steps 1-3). None: no limit and no
         filling.
+    keep : {"frequent", "random"}, default="frequent"
+        Which labels of a step stay when the pool is full: those that most rows gave, or any.
+    fill : bool, default=True
+        Whether unsampled positives fill free places.
 
     Attributes
     ----------
@@ -60,6 +64,8 @@ class Mined(Negatives):
         "n_kept": [Interval(Integral, 1, None, closed="left"), None],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "pool_size": [Interval(Integral, 1, None, closed="left"), None],
+        "keep": [StrOptions({"frequent", "random"})],
+        "fill": ["boolean"],
     }
 
     def __init__(
@@ -70,12 +76,16 @@ class Mined(Negatives):
         n_kept: int | None = None,
         refresh_every: int = 5,
         pool_size: int | None = None,
+        keep: str = "frequent",
+        fill: bool = True,
     ) -> None:
         self.depth = depth
         self.n_negatives = n_negatives
         self.n_kept = n_kept
         self.refresh_every = refresh_every
         self.pool_size = pool_size
+        self.keep = keep
+        self.fill = fill
 
     def prepare(self, y: sp.csr_array, excluded_pairs: sp.csr_array | None = None) -> None:
         """Remember the labels and the pairs that must not be drawn (see `Negatives.prepare`)."""
@@ -103,7 +113,10 @@ class Mined(Negatives):
         mined = self._draw(rows, rng)
         if self.pool_size is None:
             return union([positives, mined])
-        return most_frequent([positives, mined, row_entries(self._y, rows)[1]], self.pool_size)
+        groups = [positives, mined]
+        if self.fill:
+            groups.append(row_entries(self._y, rows)[1])
+        return fill_pool(groups, self.pool_size, rng, self.keep)
 
     def get_state(self) -> dict[str, NDArray]:
         """Return {"candidates": int32 (n_samples, at most depth), padded with -1}."""

@@ -103,12 +103,29 @@ def union(groups: Sequence[Ids]) -> Ids:
     return np.unique(np.concatenate(groups)).astype(np.int64, copy=False)
 
 
-def most_frequent(groups: Sequence[Ids], size: int) -> Ids:
+def fill_pool(
+    groups: Sequence[Ids], size: int, rng: np.random.Generator, keep: str = "frequent"
+) -> Ids:
     """Return at most `size` distinct labels, group after group, in a group the most frequent first.
 
     A later group enters only while more than min(100, size // 10) places are free: this is UniDEC's
-    pool (steps 1-3) for the groups sampled positives, mined negatives, all positives. Ties go to
-    the lower id.
+    pool (steps 1-3) for the groups sampled positives, mined negatives, all positives.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray of int64
+        Labels; one that many rows gave is repeated.
+    size : int
+        Capacity.
+    rng : Generator
+        Decides ties.
+    keep : {"frequent", "random"}, default="frequent"
+        Which labels of a group stay when it does not fit: those that most rows gave, or any, which
+        spares rare labels.
+
+    Returns
+    -------
+    ndarray of int64, sorted
     """
     pool = np.empty(0, dtype=np.int64)
     for number, labels in enumerate(groups):
@@ -117,6 +134,10 @@ def most_frequent(groups: Sequence[Ids], size: int) -> Ids:
             break
         ids, counts = np.unique(labels, return_counts=True)
         new = ~np.isin(ids, pool)
-        best = np.argsort(-counts[new], kind="stable")[:room]
-        pool = np.concatenate([pool, ids[new][best]])
+        ids, counts = ids[new], counts[new]
+        if len(ids) > room:
+            lottery = rng.random(len(ids))
+            order = np.lexsort((lottery, -counts)) if keep == "frequent" else np.argsort(lottery)
+            ids = ids[order[:room]]
+        pool = np.concatenate([pool, ids])
     return np.sort(pool)

@@ -8,10 +8,12 @@ from skxc.training._classifier import ClassifierTask
 from skxc.training._dual_encoder import DualEncoderTask
 from skxc.training._grad_cache import backward_in_chunks
 from skxc.training._graph_terms import GraphRegularizedTask, GraphTerm, TermSettings
+from skxc.training._heads import TwoHeads
 from skxc.training._label_table import LabelTable
 from skxc.training._loop import Plan, Progress, Task, train
 from skxc.training._optim import RowSparseAdam, build_optimizers
 from skxc.training._pool import PoolSettings, PoolTask
+from skxc.training._unified import UnifiedTask
 
 __all__ = [
     "Bandit",
@@ -30,6 +32,8 @@ __all__ = [
     "RowSparseAdam",
     "Task",
     "TermSettings",
+    "TwoHeads",
+    "UnifiedTask",
     "backward_in_chunks",
     "build_optimizers",
     "fingerprint",

@@ -120,6 +120,8 @@ def _under(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _array(tensor: torch.Tensor) -> NDArray:
+    if tensor.dtype == torch.bfloat16:  # numpy has no such type; float32 holds it exactly
+        tensor = tensor.float()
     return tensor.detach().cpu().numpy()
 
 

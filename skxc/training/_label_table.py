@@ -29,17 +29,32 @@ class LabelTable(nn.Module):
         Initial vectors; copied.
     dropout : float, default=0.0
         Share of a vector's components that is zeroed at each training step.
+    dtype : {"float32", "bfloat16"}, default="float32"
+        Number format of the table, and of what the optimiser keeps for it. bfloat16 halves their
+        memory; see `skxc.utils._rounding` for how small steps survive it.
+    device : torch.device or None, default=None
+        Where vectors are wanted; None: where the table is. A table may stay in the memory of the
+        CPU although everything else is on another device: only the rows of a step travel.
     """
 
-    def __init__(self, weight: NDArray[np.float32], *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        weight: NDArray[np.float32],
+        *,
+        dropout: float = 0.0,
+        dtype: str = "float32",
+        device: torch.device | None = None,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight, dtype=torch.float32))
+        self.weight = nn.Parameter(torch.tensor(weight, dtype=getattr(torch, dtype)))
         self.dropout = dropout
+        self.device = device
 
     def forward(self, ids: NDArray[np.integer]) -> Tensor:
-        """Return the vectors of distinct, sorted label ids, shape (m, dim)."""
-        return functional.dropout(gather_rows(self.weight, ids), self.dropout, self.training)
+        """Return the float32 vectors of distinct, sorted label ids, shape (m, dim)."""
+        rows = gather_rows(self.weight, ids).to(self.device or self.weight.device, torch.float32)
+        return functional.dropout(rows, self.dropout, self.training)
 
-    def to_numpy(self) -> NDArray[np.float32]:
-        """Return a copy of the table, shape (n_labels, dim)."""
-        return self.weight.detach().cpu().numpy().copy()
+    def to_numpy(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Return a copy of the table, or of some of its rows, in float32, shape (m, dim)."""
+        return self.weight.detach()[rows].to("cpu", torch.float32, copy=True).numpy()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skxc.utils._rounding import store_rows
+
 
 class RowSparseAdam(torch.optim.Optimizer):
     """Adam that reads and writes only the rows with a gradient (lazy Adam).
@@ -16,6 +18,8 @@ class RowSparseAdam(torch.optim.Optimizer):
     depend on the length of the table. Bias correction uses the common step count, as in
     ``torch.optim.SparseAdam``; this version avoids the sparse temporaries that make up most of that
     one's time on a CPU.
+
+    A bfloat16 table has bfloat16 moments. A step is computed in float32 and rounded stochastically.
 
     Parameters
     ----------
@@ -59,23 +63,20 @@ class RowSparseAdam(torch.optim.Optimizer):
             state["square"] = torch.zeros_like(parameter)
         state["step"] += 1
         beta1, beta2 = group["betas"]
-        mean = state["mean"].index_select(0, ids).lerp_(values, 1 - beta1)
-        square = (
-            state["square"]
-            .index_select(0, ids)
-            .mul_(beta2)
-            .addcmul_(values, values, value=1 - beta2)
-        )
-        state["mean"].index_copy_(0, ids, mean)
-        state["square"].index_copy_(0, ids, square)
+        values = values.float()
+        mean, square = (state[name].index_select(0, ids).float() for name in ("mean", "square"))
+        mean.lerp_(values, 1 - beta1)
+        square.mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        store_rows(state["mean"], ids, mean)
+        store_rows(state["square"], ids, square)
         correction1 = 1 - beta1 ** state["step"]
         correction2 = 1 - beta2 ** state["step"]
         denominator = square.div_(correction2).sqrt_().add_(group["eps"])
-        rows = parameter.index_select(0, ids)
+        rows = parameter.index_select(0, ids).float()
         if group["weight_decay"]:
             rows.mul_(1 - group["lr"] * group["weight_decay"])
         rows.addcdiv_(mean, denominator, value=-group["lr"] / correction1)
-        parameter.index_copy_(0, ids, rows)
+        store_rows(parameter, ids, rows)
 
 
 def build_optimizers(groups: Iterable[dict[str, Any]]) -> list[torch.optim.Optimizer]:

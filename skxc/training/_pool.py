@@ -51,6 +51,26 @@ class Pool:
     row_weight: NDArray[np.float32]
     positive_weight: NDArray[np.float32] | None = None
 
+    def transposed(self) -> Pool:
+        """Return the pool with labels in the place of rows: each is scored against the queries.
+
+        A label without a positive query drops out of a loss, and so is no anchor (UniDEC). Labels
+        weigh the same; the queries of a label weigh what they do as rows.
+        """
+        weight = self.row_weight[:, None]
+        if self.positive_weight is not None:
+            weight = weight * self.positive_weight
+        weight = np.broadcast_to(weight, self.positives.shape)
+        return Pool(
+            rows=self.labels,
+            queries=self.queries[:0],
+            labels=self.rows,
+            positives=np.ascontiguousarray(self.positives.T),
+            ignored=None if self.ignored is None else np.ascontiguousarray(self.ignored.T),
+            row_weight=np.ones(len(self.labels), dtype=np.float32),
+            positive_weight=np.ascontiguousarray(weight.T),
+        )
+
 
 @dataclass
 class PoolReport:
@@ -64,6 +84,9 @@ class PoolReport:
         Sums of pool sizes, of positives in the pool, of masked cells and of all cells.
     n_refreshes : float
         Number of clusterings and minings.
+    unmatched : float
+        Sum of pool labels that are positives of no row: what mining added, unless all labels are
+        in the pool.
     """
 
     n_steps: float = 0
@@ -73,6 +96,7 @@ class PoolReport:
     masked: float = 0
     cells: float = 0
     n_refreshes: float = 0
+    unmatched: float = 0
 
     def add(self, pool: Pool) -> None:
         """Count a pool."""
@@ -83,6 +107,7 @@ class PoolReport:
         self.positives += int(pool.positives[:n_rows].sum())
         self.masked += 0 if pool.ignored is None else int(pool.ignored[:n_rows].sum())
         self.cells += n_rows * len(pool.labels)
+        self.unmatched += len(pool.labels) - int(pool.positives.any(axis=0).sum())
 
     def as_array(self) -> NDArray[np.float64]:
         """Return the sums as an array."""

@@ -206,3 +206,16 @@ def test_autocast_is_for_those_that_gain(texts, tiny_transformer):
         assert short.dtype == np.float32
         assert (exact != short).any() == gains
         np.testing.assert_allclose(exact, short, atol=0.03)
+
+
+def test_encoding_through_a_head(texts):
+    encoder = BagEncoder(dim=6).fit(texts)
+    cache = encoder.prepare(texts)
+    module = encoder.module_.eval()
+    with torch.no_grad():
+        raw = encoder.vectors(cache)
+        torch.testing.assert_close(raw, module(cache))
+    out = np.empty((len(texts), 2), dtype=np.float32)
+    found = encoder.encode(cache, batch_size=2, head=lambda h: h[:, :2] * 3, out=out)
+    assert found is out
+    np.testing.assert_allclose(out, 3 * raw[:, :2].numpy(), rtol=1e-5)

@@ -26,6 +26,9 @@ def test_capacity_keeps_the_most_frequent_and_fills_up(y):
     sampled = np.array(sorted(labels)[:2])
     assert set(large.pool(rows, sampled, RNG).tolist()) == labels
     assert InBatch().pool(rows, sampled, RNG).tolist() == sampled.tolist()
+    unfilled = InBatch(pool_size=29, fill=False)
+    unfilled.prepare(y)
+    assert unfilled.pool(rows, sampled, RNG).tolist() == sampled.tolist()
 
 
 def test_never_needs_a_refresh_and_has_no_state(y):
@@ -39,6 +42,8 @@ def test_parameters(y):
     assert clone(InBatch(clustered=True, pool_size=3)).get_params() == {
         "clustered": True,
         "pool_size": 3,
+        "keep": "frequent",
+        "fill": True,
     }
     with pytest.raises(ValueError, match="'pool_size' parameter of InBatch"):
         InBatch(pool_size=0).prepare(y)

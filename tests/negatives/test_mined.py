@@ -121,6 +121,17 @@ def test_capacity_puts_positives_first(y):
     assert set(positives) <= set(pool)
 
 
+def test_unsampled_positives_fill_the_pool_or_not(y):
+    rows, sampled = np.arange(3), np.array([1])
+    own = set(y[rows].indices.tolist())
+    pools = []
+    for fill in (True, False):
+        negatives = mined(y, n_negatives=1, pool_size=29, fill=fill)
+        pools.append(set(negatives.pool(rows, sampled, np.random.default_rng(0)).tolist()))
+    assert pools[0] == pools[1] | own
+    assert len(pools[1]) <= 4
+
+
 def test_mined_labels_score_far_above_random_ones_and_change_with_the_model(y):
     negatives = mined(y, depth=10)
     queries, labels = vectors()

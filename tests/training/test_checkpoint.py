@@ -4,7 +4,17 @@ import scipy.sparse as sp
 
 torch = pytest.importorskip("torch")
 
-from skxc.training import Checkpoint, Plan, fingerprint, train  # noqa: E402
+from skxc.training import (  # noqa: E402
+    Checkpoint,
+    LabelTable,
+    Plan,
+    Progress,
+    Task,
+    build_optimizers,
+    fingerprint,
+    train,
+)
+from skxc.training._loop import _train_epoch  # noqa: E402
 
 FIGURES = [0.1, 0.4, 0.2, 0.6, 0.3]
 
@@ -148,3 +158,45 @@ def test_fingerprints_do_not_depend_on_memory():
     assert fingerprint(np.array(["\ud800"], dtype=object)) == fingerprint(
         np.array(["\ud800"], dtype=object)
     )
+
+
+class TableTask(Task):
+    """Pull half of a bfloat16 table to zero in every step."""
+
+    name = "table"
+
+    def __init__(self):
+        start = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+        self.table = LabelTable(start, dtype="bfloat16")
+        self.modules = torch.nn.ModuleDict({"table": self.table})
+
+    def parameter_groups(self):
+        return [{"params": [self.table.weight], "lr": 0.01, "sparse": True}]
+
+    def batches(self, epoch, rng):
+        return iter([np.arange(3), np.arange(3, 6)])
+
+    def backward(self, rows, rng):
+        loss = self.table(rows).pow(2).sum()
+        loss.backward()
+        return float(loss.detach())
+
+
+def test_bfloat16_tables_resume_exactly(tmp_path):
+    def checkpoint():
+        return Checkpoint(tmp_path, "x", "table")
+
+    unbroken, broken, resumed = TableTask(), TableTask(), TableTask()
+    train(unbroken, Plan(n_epochs=4, seed=0))
+    die = {"start_epoch": lambda: lambda record: True}
+    train(broken, Plan(n_epochs=4, seed=0, checkpoint=checkpoint(), **die))
+    optimizers = build_optimizers(resumed.parameter_groups())
+    progress, _ = checkpoint().resume(resumed, optimizers, Progress())
+    assert progress.epoch == 1
+    assert torch.equal(resumed.table.weight, broken.table.weight)
+    state = optimizers[0].state[resumed.table.weight]
+    assert state["mean"].dtype == torch.bfloat16
+    assert state["mean"].any()
+    for epoch in range(1, 4):
+        _train_epoch(resumed, optimizers, Plan(n_epochs=4, seed=0), epoch)
+    assert torch.equal(resumed.table.weight, unbroken.table.weight)

@@ -36,3 +36,27 @@ def test_dropout_in_training_only():
     assert (vectors == 0).mean() == pytest.approx(0.25, abs=0.03)
     np.testing.assert_allclose(vectors[vectors > 0], 1 / 0.75, rtol=1e-6)
     assert (table.eval()(np.arange(50)) == 1).all()
+
+
+def test_bfloat16_takes_half_the_memory_and_gives_float32():
+    weight = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    table = LabelTable(weight, dtype="bfloat16")
+    assert table.weight.element_size() == 2
+    vectors = table(np.array([1, 4]))
+    assert vectors.dtype == torch.float32
+    np.testing.assert_allclose(vectors.detach().numpy(), weight[[1, 4]], rtol=2**-8)
+    assert table.to_numpy().dtype == np.float32
+    vectors.sum().backward()
+    assert table.weight.grad.is_sparse
+    assert table.weight.grad.dtype == torch.bfloat16
+
+
+def test_some_rows_as_an_array():
+    weight = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.testing.assert_array_equal(LabelTable(weight).to_numpy(slice(2, 5)), weight[2:5])
+
+
+def test_rows_travel_to_another_device_and_the_table_stays():
+    table = LabelTable(np.ones((6, 3), dtype=np.float32), device=torch.device("meta"))
+    assert table.weight.device.type == "cpu"
+    assert table(np.array([1, 4])).device.type == "meta"

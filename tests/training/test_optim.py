@@ -157,3 +157,22 @@ def test_clipping_over_all_kinds_of_gradients(max_norm):
     torch.testing.assert_close(rows.grad.to_dense(), full[1] * factor)
     assert rows.grad.is_sparse
     assert idle.grad is None
+
+
+def test_bfloat16_steps_are_those_of_float32_on_average():
+    """Each step is far below half a unit in the last place: nearest rounding would take none."""
+    start = torch.full((500, 3), 1.0)
+    ends = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        parameter = torch.nn.Parameter(start.to(dtype, copy=True))
+        optimizer = RowSparseAdam([parameter], lr=2e-4)
+        for _ in range(20):
+            parameter.grad = row_gradient(parameter, list(range(400)), torch.ones(400, 3)).to(dtype)
+            optimizer.step()
+        ends[dtype] = parameter.detach().float()
+        assert all(v.dtype == dtype for k, v in optimizer.state[parameter].items() if k != "step")
+    moved = [1 - end[:400].mean() for end in ends.values()]
+    assert moved[0] == pytest.approx(20 * 2e-4, rel=1e-3)
+    assert moved[1] == pytest.approx(float(moved[0]), rel=0.1)
+    assert (ends[torch.bfloat16][400:] == 1).all(), "untouched rows keep every bit"

@@ -1,0 +1,232 @@
+"""What UniDEC trains: a dual encoder and a classifier on one encoder, in the same steps.
+
+    L = head_weight * loss(a_q . a_S / t)  +  (1 - head_weight) * loss(c_q . w_S / t)
+
+over one pool S of labels per batch: sampled positives of several per sample, and labels that the
+current dual encoder mines. `skxc.training._heads` has a and c; w is a free vector per label.
+
+Source: UniDEC (WWW 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skxc.training._grad_cache import backward_in_chunks
+from skxc.training._heads import TwoHeads
+from skxc.training._label_table import LabelTable, unit_rows
+from skxc.training._pool import Ids, Pool, PoolSettings, PoolTask
+from skxc.utils._sparse import normalize_rows
+from skxc.utils._unit_length import unit_length
+
+# Rows of the table that are copied at once.
+ROWS_AT_ONCE = 65_536
+
+
+class UnifiedTask(PoolTask):
+    """Train an encoder, two heads and a label table on pools of labels.
+
+    Parameters
+    ----------
+    settings : PoolSettings
+    encoder : fitted Encoder
+    samples, labels : what ``encoder.prepare`` returned
+        Training rows, and label texts or features.
+    heads : TwoHeads
+    table : LabelTable
+        The label vectors of the classifier; stays on its own device.
+    head_weight : float
+        Weight of the dual encoder's loss; 1 and 0 leave the other head exactly as it is.
+    symmetric : bool
+        Whether labels are also scored against the batch's queries.
+    unit_classifier : bool
+        Whether the classifier's scores are cosines in training, as they are in prediction, or
+        inner products.
+    learning_rate : float or None
+        None: the encoder's own rate. The heads learn at twice the rate of the encoder's dense
+        parameters, the table at that of the encoder's tables; another rate scales all.
+    micro_batch_size : int or None
+        Rows encoded at once, with gradient caching; None: all, directly.
+    precision : str
+        See `autocast`; acts on encoders that gain from it.
+    **pool_arguments
+        See `PoolTask`.
+    """
+
+    name = "unified"
+    # True of the classifier, whose label vectors are no texts; the dual encoder ignores the cell.
+    own_label_is_positive = True
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        encoder: Any,
+        samples: Any,
+        labels: Any,
+        heads: TwoHeads,
+        table: LabelTable,
+        head_weight: float = 0.5,
+        symmetric: bool = False,
+        unit_classifier: bool = True,
+        learning_rate: float | None = None,
+        micro_batch_size: int | None = None,
+        precision: str = "auto",
+        **pool_arguments: Any,
+    ) -> None:
+        super().__init__(settings, **pool_arguments)
+        self.encoder = encoder
+        self.samples = samples
+        self.labels = labels
+        self.heads = heads
+        self.table = table
+        self.head_weight = head_weight
+        self.symmetric = symmetric
+        self.unit_classifier = unit_classifier
+        self.learning_rate = learning_rate
+        self.micro_batch_size = micro_batch_size
+        self.precision = precision
+        self.modules = nn.ModuleDict({"encoder": encoder.module_, "heads": heads}).to(self.device)
+        self.modules["table"] = table
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the groups of the encoder, the heads and the table."""
+        own = self.encoder.parameter_groups(None)
+        first, scale = own[0]["lr"], 1.0
+        if self.learning_rate is not None:
+            scale = self.learning_rate / first
+        dense = next((group["lr"] for group in own if not group.get("sparse")), first / 10)
+        heads = list(self.heads.parameters())
+        return [
+            *self.encoder.parameter_groups(self.learning_rate),
+            {"params": heads, "lr": 2 * scale * dense, "weight_decay": 0.01},
+            {"params": [self.table.weight], "lr": scale * max(first, 1e-3), "sparse": True},
+        ]
+
+    # ---- a step
+
+    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
+        """Draw a pool, and accumulate the gradients of both heads' loss."""
+        pool = self.draw(rows, rng)
+        chunks = self._chunks(pool)
+        if self.micro_batch_size is None:
+            loss = self._loss_of(self._encode(chunks[0]), pool)
+            loss.backward()
+        else:
+            loss = backward_in_chunks(
+                self._encode, chunks, lambda vectors: self._loss_of(vectors, pool), self.device
+            )
+        return float(loss.detach())
+
+    def _chunks(self, pool: Pool) -> list[Any]:
+        """Return prepared samples, query labels and pool labels, in this order, in parts or not.
+
+        The classifier needs no text of a pool label.
+        """
+        texts = pool.labels if self.head_weight else pool.labels[:0]
+        parts = [(self.samples, pool.rows), (self.labels, np.concatenate([pool.queries, texts]))]
+        if self.micro_batch_size is None:
+            return [self.encoder.stack([cache[ids] for cache, ids in parts])]
+        size = self.micro_batch_size
+        return [
+            cache[ids[start : start + size]]
+            for cache, ids in parts
+            for start in range(0, len(ids), size)
+        ]
+
+    def _encode(self, batch: Any) -> Tensor:
+        return self.encoder.vectors(batch, self.precision)
+
+    def _loss_of(self, vectors: Tensor, pool: Pool) -> Tensor:
+        n_queries = len(pool.rows) + len(pool.queries)
+        queries, texts = vectors[:n_queries], vectors[n_queries:]
+        parts = []
+        if self.head_weight > 0:
+            sides = self.heads.against_texts(queries), self.heads.against_texts(texts)
+            parts.append(self.head_weight * self._head_loss(*sides, _without_own_label(pool)))
+        if self.head_weight < 1:
+            sides = self.heads.against_labels(queries), self.table(pool.labels)
+            if self.unit_classifier:
+                sides = unit_length(sides[0]), unit_rows(sides[1])
+            parts.append((1 - self.head_weight) * self._head_loss(*sides, pool))
+        return sum(parts[1:], parts[0])
+
+    def _head_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
+        loss = self.pool_loss(queries, labels, pool)
+        if not self.symmetric:
+            return loss
+        return (loss + self.pool_loss(labels, queries, pool.transposed())) / 2
+
+    # ---- vectors
+
+    def project(
+        self,
+        cache: Any,
+        head: Callable[[Tensor], Tensor],
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return what a head makes of prepared rows, in `out` or a new array of shape (n, dim)."""
+        self.heads.eval()
+        if out is None:
+            out = np.empty((cache.shape[0], self.heads.dim), dtype=np.float32)
+        return self.encoder.encode(cache, precision=self.precision, head=head, out=out)
+
+    def sample_vectors(self, samples: Any = None) -> NDArray[np.float32]:
+        """Return the unit vectors that mine and cluster: of the dual encoder, where it is trained.
+
+        By default of all training rows.
+        """
+        samples = self.samples if samples is None else samples
+        head = self.heads.against_texts if self.head_weight else self.heads.unit_against_labels
+        return self.project(samples, head)
+
+    def label_vectors(self) -> NDArray[np.float32]:
+        """Return the unit vectors of the labels that are mined, shape (L, dim)."""
+        if self.head_weight:
+            return self.project(self.labels, self.heads.against_texts)
+        return normalize_rows(self.table.to_numpy())
+
+    def prediction_vectors(self) -> NDArray[np.float32]:
+        """Return the unit label vectors of the trained heads side by side, shape (L, dim or more).
+
+        One array from the start, because it is the largest there is.
+        """
+        dim, n_labels = self.heads.dim, self.labels.shape[0]
+        trained = int(self.head_weight > 0) + int(self.head_weight < 1)
+        out = np.empty((n_labels, trained * dim), dtype=np.float32)
+        if self.head_weight:
+            self.project(self.labels, self.heads.against_texts, out[:, :dim])
+        if self.head_weight < 1:
+            for start in range(0, n_labels, ROWS_AT_ONCE):
+                rows = slice(start, start + ROWS_AT_ONCE)
+                out[rows, -dim:] = normalize_rows(self.table.to_numpy(rows))
+        return out
+
+    def evaluate(self) -> float:
+        """Return precision@1 on the held-out rows, by the heads that are trained."""
+        samples, truth = cast(tuple[Any, Any], self.held_out)
+        if 0 < self.head_weight < 1:
+            queries = np.empty((samples.shape[0], 2 * self.heads.dim), dtype=np.float32)
+            self.project(samples, self.heads.side_by_side, queries)
+        else:
+            queries = self.sample_vectors(samples)
+        best = self.settings.search(queries, self.prediction_vectors(), 1)[0][:, 0]
+        return float(np.mean(truth[np.arange(len(best)), best]))
+
+
+def _without_own_label(pool: Pool) -> Pool:
+    """Return the pool in which the label of a text that is a query takes no part.
+
+    Query and label share encoder and head here, so their cosine is 1 whatever is trained.
+    """
+    if not len(pool.queries):
+        return pool
+    ignored = np.zeros_like(pool.positives) if pool.ignored is None else pool.ignored.copy()
+    ignored[len(pool.rows) :] |= pool.queries[:, None] == pool.labels[None, :]
+    return replace(pool, ignored=ignored)
