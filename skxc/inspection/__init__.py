@@ -1,4 +1,4 @@
-"""Looking into predictions: where, from tail to head, an estimator gains."""
+"""Looking into predictions and training: where an estimator gains, and what a graph did."""
 
 from __future__ import annotations
 
@@ -7,5 +7,12 @@ from skxc.inspection._deciles import (
     plot_precision_by_frequency,
     precision_by_frequency,
 )
+from skxc.inspection._graph_terms import plot_edge_survival, plot_graph_weights
 
-__all__ = ["FrequencyBins", "plot_precision_by_frequency", "precision_by_frequency"]
+__all__ = [
+    "FrequencyBins",
+    "plot_edge_survival",
+    "plot_graph_weights",
+    "plot_precision_by_frequency",
+    "precision_by_frequency",
+]

@@ -386,12 +386,15 @@ class GraphRegularizedTask(DualEncoderTask):
 
     def _term_loss(self, vectors: Tensor, anchors: Tensor, draw: TermDraw) -> Tensor:
         """Return the loss of a term's rows against its anchors."""
-        loss, queries = self.term_settings.loss, vectors[torch.from_numpy(draw.rows)]
-        if loss.uses_temperature:
-            queries = queries / self.term_settings.temperature
-        return loss(
-            queries @ anchors[torch.from_numpy(draw.columns)].T,
-            self._tensor(draw.positives),
+        settings, queries = self.term_settings, vectors[torch.from_numpy(draw.rows)]
+        cosines = queries @ anchors[torch.from_numpy(draw.columns)].T
+        positives = self._tensor(draw.positives)
+        if settings.prune_from is not None and self._epoch >= settings.prune_from:
+            # A drawn edge that pruning would leave out by now drops its row; it is no negative.
+            positives = positives & (cosines.detach() > settings.prune_threshold)
+        return settings.loss(
+            cosines / settings.temperature if settings.loss.uses_temperature else cosines,
+            positives,
             row_weight=self._tensor(draw.row_weight),
             ignored=self._tensor(draw.ignored if draw.ignored.any() else None),
         )

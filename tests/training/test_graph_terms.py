@@ -356,6 +356,28 @@ def test_a_pruned_pair_is_a_negative_later():
     assert not draw.ignored[row].any()
 
 
+def test_after_the_warm_up_an_unlike_draw_drops_its_row():
+    task = make_task(sides=("points",), prune_from=1)
+    task.modules.train()
+    found = {}
+    for epoch in (0, 1):
+        list(task.batches(epoch, np.random.default_rng(0)))
+        pool = task.draw(np.arange(12), np.random.default_rng(0))
+        (draw,) = pool.draws
+        scores = task.sample_vectors()[draw.rows]
+        scores = scores @ task.encoder.encode(task.anchors)[pool.anchors[draw.columns]].T
+        task.term_settings.prune_threshold = np.median(scores[draw.positives])
+        like = (scores > task.term_settings.prune_threshold)[draw.positives]
+        assert 0 < like.sum() < len(like)
+        keep = like if epoch else np.ones_like(like)
+        parts = (part[keep] for part in (scores, draw.positives, draw.ignored, draw.row_weight))
+        task._step = 0
+        step(task)
+        assert task.figures.losses[-1][1] == pytest.approx(naive_triplet(*parts), abs=1e-5)
+        found[epoch] = task.figures.losses[-1][1]
+    assert found[0] != found[1]
+
+
 # ---- weights
 
 

@@ -1,0 +1,50 @@
+"""The plots of graph weights and edge survival show the numbers of a fitted model."""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from skxc import GraphRegularizedXC
+from skxc.inspection import plot_edge_survival, plot_graph_weights
+
+pytest.importorskip("matplotlib").use("agg")
+
+
+def fitted(**attributes):
+    model = GraphRegularizedXC()
+    vars(model).update(attributes)
+    return model
+
+
+def lines(ax):
+    return {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in ax.get_lines()}
+
+
+def test_weights_over_epochs():
+    weights = np.array([1.0, 0.8, 0.6, 0.4, 0.2])
+    table = {"epoch": np.array([0.0, 0, 1, 1, 1]), "tag (points)": weights, "x": 2 * weights}
+    drawn = lines(plot_graph_weights(fitted(graph_weights_=table)))
+    assert list(drawn) == ["tag (points)", "x"]
+    np.testing.assert_allclose(drawn["x"][0], [0, 0.5, 1, 4 / 3, 5 / 3])
+    np.testing.assert_array_equal(drawn["x"][1], 2 * weights)
+
+
+def test_survival_starts_at_all_edges():
+    table = {"epoch": np.array([4.0, 6]), "tag (labels)": np.array([0.75, 0.5])}
+    drawn = lines(plot_edge_survival(fitted(edge_survival_=table)))
+    np.testing.assert_array_equal(drawn["tag (labels)"][0], [0, 4, 6])
+    np.testing.assert_array_equal(drawn["tag (labels)"][1], [100, 75, 50])
+
+
+@pytest.mark.parametrize("plot", [plot_graph_weights, plot_edge_survival])
+def test_given_axes_and_models_without_a_graph(plot):
+    from matplotlib import pyplot
+
+    _, ax = pyplot.subplots()
+    empty = {"epoch": np.empty(0)}
+    model = fitted(graph_weights_=empty, edge_survival_=empty)
+    assert plot(model, ax=ax) is ax
+    assert ax.get_xlabel() == "epoch"
+    assert not lines(ax)
+    with pytest.raises(NotFittedError):
+        plot(GraphRegularizedXC())
