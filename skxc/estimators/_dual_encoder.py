@@ -161,6 +161,9 @@ class DualEncoderXC(EncoderBase):
         The weight that "auto" chose.
     history_ : list of dict
         Loss per epoch, and the held-out precision with early stopping.
+    trained_frequency_, n_trained_samples_ : ndarray of shape (n_labels,), float
+        Weighted rows of every label, and of all, without the held-out ones: what the score tree of
+        ``fusion="tree"`` knows of how rare labels are.
     n_iter_ : int
         Epochs that were trained.
     n_refreshes_ : int
@@ -412,6 +415,8 @@ class DualEncoderXC(EncoderBase):
             "sample_votes_": None,
             "sample_weights_": None,
             "score_tree_": None,
+            "trained_frequency_": data.y.T @ data.sample_weight,
+            "n_trained_samples_": data.sample_weight.sum().item(),
             "neighbor_weight_": USUAL_VOTE_WEIGHT,
             "_built_indices": {},
         }
@@ -496,7 +501,8 @@ class DualEncoderXC(EncoderBase):
         self, queries: NDArray[np.float32], rows: NDArray, labels: NDArray
     ) -> NDArray[np.float32]:
         """Return classifier score, text score and inverse propensity of each pair."""
-        weight = inverse_propensity(self.label_frequency_, max(self.n_samples_fit_, 3))
+        # A label that only held-out rows have must look unseen, or its weight tells what is right.
+        weight = inverse_propensity(self.trained_frequency_, max(self.n_trained_samples_, 3))
         sides = [
             inner_products(queries, vectors, rows, labels)
             for vectors in (self.classifier_weights_, self.label_embeddings_)
@@ -554,6 +560,7 @@ class DualEncoderXC(EncoderBase):
         prepared = self._prepare_new_labels(features)
         new = self.encoder_.encode(prepared, precision=self.precision)
         grown["label_embeddings_"] = np.concatenate([self.label_embeddings_, new])
+        grown["trained_frequency_"] = np.pad(self.trained_frequency_, (0, len(new)))
         if self.classifier_weights_ is not None:
             grown["classifier_weights_"] = np.concatenate([self.classifier_weights_, new])
         if self.free_vectors_ is not None:

@@ -317,7 +317,7 @@ def test_fusion_by_a_tree_of_held_out_rows(planted):
     text, classifier = (queries @ v.T for v in (model.label_embeddings_, model.classifier_weights_))
     from skxc.metrics import inverse_propensity
 
-    rare = inverse_propensity(model.label_frequency_, model.n_samples_fit_)
+    rare = inverse_propensity(model.trained_frequency_, model.n_trained_samples_)
     labels, scores = model.predict_topk(texts, 6)
     for row in range(25):
         pairs = {}
@@ -330,6 +330,41 @@ def test_fusion_by_a_tree_of_held_out_rows(planted):
         np.testing.assert_allclose(scores[row], best, rtol=1e-3, atol=1e-4)
         assert set(labels[row]) <= set(pairs)
     assert model.score(planted.test_texts, planted.test_labels) > 0.4
+
+
+def test_the_score_tree_knows_no_frequencies_of_held_out_rows(planted, monkeypatch):
+    """A label that only held-out rows have must look unseen, or its weight tells what is right."""
+    held_out = []
+
+    def remember(self, data, rows, fit=DualEncoderXC._fit):
+        held_out.append(rows.y)
+        fit(self, data, rows)
+
+    monkeypatch.setattr(DualEncoderXC, "_fit", remember)
+    settings = {"classifier_stage": True, "classifier_epochs": 1, "n_epochs": 1, "fusion": "tree"}
+    model = fit(planted, **settings)
+    (y,) = held_out
+    assert y.nnz > 0
+    hidden = np.asarray(y.sum(axis=0)).ravel()
+    np.testing.assert_allclose(model.trained_frequency_, model.label_frequency_ - hidden)
+    assert model.n_trained_samples_ == model.n_samples_fit_ - y.shape[0]
+    features = model._tree_features(
+        model.transform(planted.test_texts[:1]),
+        np.zeros(model.n_labels_, dtype=int),
+        np.arange(model.n_labels_),
+    )
+    from skxc.metrics import inverse_propensity
+
+    expected = inverse_propensity(model.label_frequency_ - hidden, model.n_trained_samples_)
+    np.testing.assert_allclose(features[:, 2], expected, rtol=1e-6)
+
+
+def test_new_labels_have_no_frequency_for_the_score_tree(planted):
+    settings = {"classifier_stage": True, "classifier_epochs": 1, "n_epochs": 1, "fusion": "tree"}
+    model = fit(planted, **settings)
+    model.add_labels([planted.test_texts[0]])
+    assert model.trained_frequency_[-1] == 0
+    assert np.isfinite(model.decision_function(planted.test_texts[:3]).data).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 12])
