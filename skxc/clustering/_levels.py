@@ -8,12 +8,18 @@ nodes x columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Order = NDArray[np.int64]
+
+
+# Stored entries that are rearranged at once.
+MAX_ENTRIES = 1 << 18
 
 
 class DenseLevel:
@@ -68,26 +74,39 @@ class SparseLevel:
 
     def children(self, order: Order) -> SparseLevel:
         """Return the next level; `order` (nodes, size) holds places of this one, -1 for none."""
-        rows = self._rows
+        rows, size = self._rows, order.shape[1]
         indptr = np.append(rows.indptr, rows.indptr[-1])
         with_empty = sp.csr_array(
             (rows.data, rows.indices, indptr), (len(indptr) - 1, rows.shape[1])
         )
-        taken = with_empty[order.ravel()]
-        child = np.arange(len(order))
-        parent = child // 2
-        # Both children first get a copy of their parent's columns; then the unused ones go.
-        edges = 2 * self._starts[parent] + (child % 2) * self._widths[parent]
-        shift = np.repeat(edges - self._starts[parent], np.diff(taken.indptr[:: order.shape[1]]))
-        copied = taken.indices + shift
-        used = np.zeros(2 * rows.shape[1], dtype=bool)
+        lengths = np.diff(indptr)[order.ravel()]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(rows.indptr.dtype)
+        data, indices = np.empty(indptr[-1], rows.dtype), np.empty(indptr[-1], rows.indices.dtype)
+        starts = np.zeros(len(order) + 1, dtype=np.int64)
+        # A few nodes at a time, so that memory holds two levels and little else.
+        for begin, end in _runs(indptr[::size], MAX_ENTRIES):
+            taken = with_empty[order[begin:end].ravel()]
+            columns, starts[begin + 1 : end + 1] = self._columns(begin, end, taken, size)
+            starts[begin + 1 : end + 1] += starts[begin]
+            part = slice(indptr[begin * size], indptr[end * size])
+            data[part], indices[part] = taken.data, columns
+            indices[part] += indices.dtype.type(starts[begin])
+        return SparseLevel(sp.csr_array((data, indices, indptr), (order.size, starts[-1])), starts)
+
+    def _columns(
+        self, begin: int, end: int, taken: sp.csr_array, size: int
+    ) -> tuple[NDArray[np.integer], Order]:
+        """Return the columns of some children in new numbers, and where those of each child end."""
+        parent = np.arange(begin, end) // 2
+        # Every child first gets a copy of its parent's columns; then the unused ones go.
+        edges = np.concatenate([[0], np.cumsum(self._widths[parent])])
+        shift = (edges[:-1] - self._starts[parent]).astype(taken.indices.dtype)
+        copied = taken.indices + np.repeat(shift, np.diff(taken.indptr[::size]))
+        used = np.zeros(edges[-1], dtype=bool)
         used[copied] = True
-        position = np.concatenate([[0], np.cumsum(used)])
-        starts = np.append(position[edges], position[-1])
-        shape = (order.size, int(position[-1]))
-        return SparseLevel(
-            sp.csr_array((taken.data, position[copied], taken.indptr), shape), starts
-        )
+        position = np.zeros(edges[-1] + 1, dtype=taken.indices.dtype)
+        np.cumsum(used, out=position[1:])
+        return position[copied], position[edges[1:]]
 
     def similarity(self, direction: Floats) -> Floats:
         """Return row . vector of its node, shape (nodes, size)."""
@@ -105,3 +124,12 @@ class SparseLevel:
     def scaled(self, vectors: Floats, factor: Floats) -> Floats:
         """Return every node's vector times its factor (nodes,)."""
         return vectors * np.repeat(factor, self._widths)
+
+
+def _runs(edges: Order, most: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of runs of nodes with at most so many entries, or of one node."""
+    begin, n_nodes = 0, len(edges) - 1
+    while begin < n_nodes:
+        end = max(begin + 1, int(np.searchsorted(edges, edges[begin] + most, side="right")) - 1)
+        yield begin, end
+        begin = end

@@ -112,7 +112,7 @@ class TreeTrainer:
         self.settings = (loss, tol, solver.max_iter, prune, seed)
         self.bias = np.zeros(len(self.factor), dtype=np.float32)
         self.entry_start = np.zeros(tree.n_inner + 1, dtype=np.int64)
-        self.entries: list[tuple[NDArray, NDArray, NDArray]] = []
+        self.entries: list[tuple[NDArray, ...]] = []
         self.n_iter = 0
 
     def train(self) -> ChunkedWeights:
@@ -180,9 +180,9 @@ class TreeTrainer:
 
     def _model(self, tree: LabelTree) -> ChunkedWeights:
         """Return what was trained so far as the model of a tree, which ends there."""
-        features, children, values = (
-            np.concatenate(parts) for parts in zip(*self.entries, strict=True)
-        )
+        # The parts go at once: they are the largest arrays of a training.
+        self.entries = [tuple(np.concatenate(parts) for parts in zip(*self.entries, strict=True))]
+        ((features, children, values),) = self.entries
         entry_start = np.cumsum(self.entry_start[: tree.n_inner + 1])
         bucket_start, key_start, *packed = pack_nodes(
             entry_start, features, children, values, self.X.shape[1]

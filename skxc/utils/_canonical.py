@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 # Two starting points of the same mixing function make two independent 64-bit halves of the hash.
 SEEDS = np.array([0x9E3779B97F4A7C15, 0xD1B54A32D192ED03], dtype=np.uint64)
 
+# Rows that are hashed at once, since their pairs take several numbers of 64 bits each.
+BLOCK_ROWS = 4096
+
 
 def canonical_rows(
     parts: list[Any], weight: NDArray[np.float64], ties: Sequence[Any] = ()
@@ -80,6 +83,14 @@ def _hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
 
 def _hash_csr(matrix: sp.csr_array) -> NDArray[np.uint64]:
     """Return a (n, 2) hash of the stored (column, float32 value) pairs of every row."""
+    blocks = [
+        _hash_rows(matrix[start : start + BLOCK_ROWS])
+        for start in range(0, matrix.shape[0], BLOCK_ROWS)
+    ]
+    return np.concatenate([np.zeros((0, 2), dtype=np.uint64), *blocks])
+
+
+def _hash_rows(matrix: sp.csr_array) -> NDArray[np.uint64]:
     columns = matrix.indices.astype(np.uint64)
     values = matrix.data.astype(np.float32).view(np.uint32).astype(np.uint64)
     entries = columns << np.uint64(32) ^ values

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 TopK = tuple[NDArray[np.integer], NDArray[np.float32]]
 
+# Rows that are normalised at once.
+BLOCK_ROWS = 4096
+
 
 def row_ids(matrix: sp.csr_array) -> NDArray[np.int64]:
     """Return the row of every stored entry, in storage order."""
@@ -114,11 +117,16 @@ def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
 def normalize_rows(matrix: Any) -> Any:
     """Return a csr_array or ndarray with rows of unit L2 norm; zero rows stay zero."""
     if sp.issparse(matrix):
-        rows = row_ids(matrix)
-        squares = matrix.data.astype(np.float64) ** 2
-        norms = np.sqrt(np.bincount(rows, weights=squares, minlength=matrix.shape[0]))
-        norms[norms == 0] = 1
-        data = (matrix.data / norms[rows]).astype(matrix.dtype)
+        data = np.empty_like(matrix.data)
+        # Blocks, since the float64 numbers on the way take several times the room of the matrix.
+        for start in range(0, matrix.shape[0], BLOCK_ROWS):
+            edges = matrix.indptr[start : start + BLOCK_ROWS + 1]
+            part, lengths = slice(edges[0], edges[-1]), np.diff(edges)
+            rows = np.repeat(np.arange(len(lengths)), lengths)
+            squares = matrix.data[part].astype(np.float64) ** 2
+            norms = np.sqrt(np.bincount(rows, weights=squares, minlength=len(lengths)))
+            norms[norms == 0] = 1
+            data[part] = matrix.data[part] / norms[rows]
         return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     norms[norms == 0] = 1

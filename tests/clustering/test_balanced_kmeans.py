@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.clustering import balanced_kmeans
+from skxc.clustering import _levels, balanced_kmeans
 from skxc.clustering._balanced_kmeans import _two_random_rows
 
 
@@ -90,6 +90,25 @@ def test_sparse_equals_dense(n):
     a = balanced_kmeans(dense, max_leaf_size=5, rng=np.random.default_rng(1))
     b = balanced_kmeans(sp.csr_array(dense), max_leaf_size=5, rng=np.random.default_rng(1))
     assert a.tolist() == b.tolist()
+
+
+@pytest.mark.parametrize("most", [1, 30, 200])
+def test_parts_of_a_sparse_level_change_nothing(monkeypatch, most):
+    vectors = sp.random_array((101, 50), density=0.2, rng=np.random.default_rng(0), format="csr")
+    whole = balanced_kmeans(vectors, max_leaf_size=5, rng=np.random.default_rng(1))
+    monkeypatch.setattr(_levels, "MAX_ENTRIES", most)
+    parts = balanced_kmeans(vectors, max_leaf_size=5, rng=np.random.default_rng(1))
+    assert whole.tolist() == parts.tolist()
+
+
+@pytest.mark.parametrize(("most", "runs"), [(0, 5), (4, 4), (6, 3), (99, 1)])
+def test_runs_cover_all_nodes(most, runs):
+    edges = np.array([0, 3, 3, 7, 8, 20])
+    found = list(_levels._runs(edges, most))
+    assert [begin for begin, _ in found] == [0, *(end for _, end in found[:-1])]
+    assert found[-1][1] == 5
+    assert all(end - begin == 1 or edges[end] - edges[begin] <= most for begin, end in found)
+    assert len(found) == runs
 
 
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])

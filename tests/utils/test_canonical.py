@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from skxc.utils import _canonical
 from skxc.utils._canonical import canonical_rows
 
 
@@ -112,3 +113,11 @@ def test_empty_rows_are_rows():
     rows, weight = canonical_rows([sp.csr_array((3, 2), dtype=np.float32)], np.array([1.0, 2, 3]))
     assert len(rows) == 1
     assert weight.tolist() == [6]
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    parts = random_parts(0)
+    whole = canonical_rows(parts, np.ones(40))
+    monkeypatch.setattr(_canonical, "BLOCK_ROWS", 7)
+    for a, b in zip(whole, canonical_rows(parts, np.ones(40)), strict=True):
+        np.testing.assert_array_equal(a, b)

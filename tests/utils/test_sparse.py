@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from skxc.utils import _sparse
 from skxc.utils._sparse import (
     drop_pairs,
     index_dtype,
@@ -126,3 +127,12 @@ def test_normalize_rows(dtype, form):
         np.testing.assert_allclose(answer[row], dense[row] / (norm or 1), rtol=1e-6)
     kept = matrix.toarray() if sp.issparse(matrix) else matrix
     np.testing.assert_array_equal(kept, dense)
+
+
+def test_blocks_of_rows_are_normalised_alike(monkeypatch):
+    matrix = random_scores(n=30)
+    whole = normalize_rows(matrix)
+    lengths = np.sqrt((matrix.toarray() ** 2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(whole.toarray(), matrix.toarray() / np.maximum(lengths, 1e-9))
+    monkeypatch.setattr(_sparse, "BLOCK_ROWS", 7)
+    np.testing.assert_array_equal(normalize_rows(matrix).data, whole.data)
