@@ -266,11 +266,16 @@ class LinearTreeXC(BaseXC):
         if len(labels) == 0:
             labels = np.arange(data.n_labels)
         flat = len(labels) <= FLAT_LABELS if self.flat == "auto" else self.flat
-        models, n_iter = [], []
+        trees = []
         for number in range(1 if flat else self.n_trees):
             rng = stream(seed, "tree", number)
             tree = flat_tree(labels) if flat else self._tree(vectors, labels, rng)
-            trainer = self._trainer(tree, X, y, weight, int(rng.integers(2**31)))
+            trees.append((tree, int(rng.integers(2**31))))
+        del vectors  # large, and not needed any more
+        factors = self._label_factors(data)
+        models, n_iter = [], []
+        for tree, tree_seed in trees:
+            trainer = self._trainer(tree, X, y, weight, factors, tree_seed)
             matched = self.negatives == "tfn+man"
             models.append(trainer.train_matched(self.beam_size) if matched else trainer.train())
             n_iter.append(trainer.n_iter)
@@ -307,6 +312,7 @@ class LinearTreeXC(BaseXC):
         X: sp.csr_array,
         y: sp.csr_array,
         weight: NDArray[np.float64],
+        factors: NDArray[np.float32],
         seed: int,
     ) -> TreeTrainer:
         return TreeTrainer(
@@ -314,16 +320,17 @@ class LinearTreeXC(BaseXC):
             X,
             y,
             sample_weight=weight,
-            label_weight=self._label_factors(),
+            label_weight=factors,
             solver=Solver(self.loss, self.C, self.tol, self.max_iter, self.prune),
             seed=seed,
             n_jobs=effective_n_jobs(self.n_jobs),
         )
 
-    def _label_factors(self) -> NDArray[np.float32]:
+    def _label_factors(self, data: TrainingSet) -> NDArray[np.float32]:
         """Return the factors of C of the positive rows of every label."""
+        frequency = data.y.T @ data.sample_weight
         # The formula needs at least three rows.
-        factor = inverse_propensity(self.label_frequency_, max(3, self.n_samples_fit_))
+        factor = inverse_propensity(frequency, max(3, data.sample_weight.sum()))
         factor = (factor / factor.min()) ** self.propensity_power
         return factor.astype(np.float32)
 

@@ -11,6 +11,7 @@ import skxc
 from skxc import LinearTreeXC
 from skxc.estimators import _linear_tree
 from skxc.linear import search
+from skxc.metrics import inverse_propensity
 
 WORDS = [f"{a}{b}" for a in ("red", "blue", "old", "new", "big") for b in ("wine", "car", "cat")]
 
@@ -181,6 +182,24 @@ def test_propensity_power_favours_rare_labels():
         indices, scores = model.predict_topk(X[rows], 60)
         rare.append(scores[indices == labels[:, None]].mean())
     assert rare[1] > rare[0] + 0.05
+
+
+def test_weights_of_positives_leave_the_held_out_rows_out(monkeypatch):
+    X, y = planted()
+    seen = []
+
+    def remember(frequency, n_samples):
+        seen.append((frequency, n_samples))
+        return inverse_propensity(frequency, n_samples)
+
+    monkeypatch.setattr(_linear_tree, "inverse_propensity", remember)
+    model = LinearTreeXC(random_state=0).fit(X, y)
+    # Once without the held-out rows, to calibrate, then on all of them.
+    (trial, n_trial), (final, n_final) = seen
+    assert n_final == 400
+    assert n_trial < 330
+    np.testing.assert_array_equal(final, model.label_frequency_)
+    assert 0 < trial.sum() < final.sum()
 
 
 def test_training_rows_without_any_label():
