@@ -46,6 +46,10 @@ class Candidates:
             self.found[kept],
         )
 
+    def unseen(self, label_frequency: NDArray) -> NDArray[np.bool_]:
+        """Return which labels have no training row; none where all frequencies are unknown (0)."""
+        return (label_frequency[self.labels] == 0) & label_frequency.any()
+
     def features(self, label_frequency: NDArray) -> NDArray[np.float64]:
         """Return what trees split on.
 

@@ -3,11 +3,15 @@
 With p_m the probability that model m's score of a pair stands for, shares s_m that add up to 1, the
 log-odds t of boosted trees and the inverse propensity w_l of the label:
 
-    score(x, l) = (1 - u) logit(sum_m s_m p_m) + u t + v ln w_l
+    score(x, l) = (1 - u) logit(p) + u t + v ln w_l
+    p = sum_m s_m p_m, or max_m p_m (of the models with a share) for a label without training rows
 
 The sum mixes probabilities and not log-odds: a model that has not heard of a label then takes away
-its own share only, where a sum of log-odds would let it veto. The last term is what a metric that
-pays w_l for a hit asks for: with v = 1 labels are ranked by p w_l, about the expected gain.
+its own share only, where a sum of log-odds would let it veto. Of labels without any training row
+most models have heard nothing, so there the one that knows most speaks alone; and so it does in
+place of the trees, where they have seen too few right labels of this kind to judge. The last term
+is what a metric that pays w_l for a hit asks for: with v = 1 labels are ranked by p w_l, about the
+expected gain.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ class Combiner:
     trees : BoostedTrees or None
     tree_share : float
         u above, between 0 and 1.
+    judges_unseen : bool
+        Whether the trees count for labels without training rows.
     """
 
     calibrators: list[TopKCalibrator]
@@ -50,6 +56,7 @@ class Combiner:
     tilt: float = 0.0
     trees: BoostedTrees | None = None
     tree_share: float = 0.0
+    judges_unseen: bool = True
 
     def score(self, candidates: Candidates, label_frequency: NDArray, log_weight: Floats) -> Floats:
         """Return the score of every candidate pair.
@@ -65,11 +72,49 @@ class Combiner:
         -------
         ndarray of float64, shape (e,)
         """
-        trees = None
-        if self.trees is not None and self.tree_share > 0:
-            trees = self.trees.log_odds(candidates.features(label_frequency))
-        probabilities = to_probabilities(self.calibrators, candidates)
-        return combine(probabilities, trees, log_weight, self.shares, self.tilt, self.tree_share)
+        trees = self.trees if self.tree_share > 0 else None
+        evidence = weigh_evidence(
+            candidates, self.calibrators, trees, label_frequency, self.judges_unseen
+        )
+        return combine(evidence, log_weight, self.shares, self.tilt, self.tree_share)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the models and the trees say of every candidate pair.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float64, shape (e, M)
+    trees : ndarray of float64, shape (e,), or None
+        Log-odds.
+    unseen : ndarray of bool, shape (e,)
+        Whether the label has no training row.
+    judged : ndarray of bool, shape (e,)
+        Whether the trees count.
+    """
+
+    probabilities: Floats
+    trees: Floats | None
+    unseen: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
+
+
+def weigh_evidence(
+    candidates: Candidates,
+    calibrators: list[TopKCalibrator],
+    trees: BoostedTrees | None,
+    label_frequency: NDArray,
+    judges_unseen: bool,
+) -> Evidence:
+    """Return the evidence on candidate pairs."""
+    unseen = candidates.unseen(label_frequency)
+    return Evidence(
+        to_probabilities(calibrators, candidates),
+        None if trees is None else trees.log_odds(candidates.features(label_frequency)),
+        unseen,
+        ~unseen | judges_unseen,
+    )
 
 
 def to_probabilities(calibrators: list[TopKCalibrator], candidates: Candidates) -> Floats:
@@ -84,15 +129,13 @@ def to_probabilities(calibrators: list[TopKCalibrator], candidates: Candidates) 
 
 
 def combine(
-    probabilities: Floats,
-    trees: Floats | None,
-    log_weight: Floats,
-    shares: Floats,
-    tilt: float,
-    tree_share: float,
+    evidence: Evidence, log_weight: Floats, shares: Floats, tilt: float, tree_share: float
 ) -> Floats:
     """Return the score of every pair by the formula above."""
-    score = logit((probabilities * shares).sum(axis=1))
-    if trees is not None and tree_share > 0:
+    p = evidence.probabilities
+    mixed = (p * shares).sum(axis=1)
+    score = logit(np.where(evidence.unseen, p[:, shares > 0].max(axis=1), mixed))
+    if evidence.trees is not None and tree_share > 0:
+        trees = np.where(evidence.judged, evidence.trees, score)
         score = (1 - tree_share) * score + tree_share * trees
     return score + tilt * log_weight

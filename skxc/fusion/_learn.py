@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from skxc.calibration import TopKCalibrator
 from skxc.fusion._boosted import BoostedTrees
 from skxc.fusion._candidates import Candidates
-from skxc.fusion._combiner import Combiner, combine, to_probabilities
+from skxc.fusion._combiner import Combiner, Evidence, combine, weigh_evidence
 from skxc.fusion._objective import Objective, Ranked
 from skxc.utils._sparse import pair_ids
 
@@ -40,6 +40,8 @@ N_ERRORS = 2
 # to 1.7 points more of PSP@1 and PSP@5; held-out rows resemble training rows too much to show it.
 START_TILT = 0.25
 START_TREE_SHARE = 0.5
+# Right candidates without training rows from which on the trees judge such labels.
+ENOUGH_UNSEEN = 20
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MAX_ROUNDS = 4
 
@@ -122,16 +124,13 @@ def learn_combiner(
     pairs = _Pairs(candidates, truth, row_weight, label_frequency)
     trees = trees and search
     calibrators, forest = pairs.fit(trees)
+    evidence = pairs.weigh(candidates, calibrators, forest)
     if search:
-        probabilities, log_odds = pairs.cross_fit(trees)
-    else:
-        probabilities, log_odds = pairs.apply(calibrators, forest)
+        pairs.cross_fit(evidence)
     log_weight = np.log(inverse_propensity)[candidates.labels]
 
     def score(choice: Choice) -> Floats:
-        return combine(
-            probabilities, log_odds, log_weight, choice.shares, choice.tilt, choice.tree_share
-        )
+        return combine(evidence, log_weight, choice.shares, choice.tilt, choice.tree_share)
 
     def values(choice: Choice) -> Floats:
         ranked = pairs.ranked(score(choice), objective.depth, inverse_propensity)
@@ -144,7 +143,15 @@ def learn_combiner(
         best = choose(values, replace(best, tilt=START_TILT), trees, pairs.row_weight)
     alone = [pairs.mean(values(single)) for single in singles(n_models)]
     return Learned(
-        Combiner(calibrators, floors, best.shares, best.tilt, forest, best.tree_share),
+        Combiner(
+            calibrators,
+            floors,
+            best.shares,
+            best.tilt,
+            forest,
+            best.tree_share,
+            pairs.judges_unseen,
+        ),
         score(best),
         pairs.mean(values(best)),
         np.array(alone),
@@ -247,6 +254,8 @@ class _Pairs:
         self.label_frequency = label_frequency
         rows, labels = candidates.rows, candidates.labels
         self.hits = np.isin(rows * truth.shape[1] + labels, pair_ids(truth))
+        unseen = candidates.unseen(label_frequency)
+        self.judges_unseen = bool(self.hits[unseen].sum() >= ENOUGH_UNSEEN)
         # Where the pairs of every row are: (n, longest list), padded with -1.
         place = np.arange(len(rows)) - np.searchsorted(rows, rows)
         self.at = np.full((candidates.n_rows, place.max(initial=0) + 1), -1)
@@ -289,38 +298,23 @@ class _Pairs:
         parts = (found.scores[:, model], found.labels, indptr)
         return sp.csr_array(parts, shape=self.truth.shape)
 
-    def apply(
-        self, calibrators: list[TopKCalibrator], forest: BoostedTrees | None
-    ) -> tuple[Floats, Floats | None]:
-        """Return the probabilities by each model and the log-odds of the trees."""
-        return _apply(self.candidates, calibrators, forest, self.label_frequency)
+    def weigh(
+        self, pairs: Candidates, calibrators: list[TopKCalibrator], forest: BoostedTrees | None
+    ) -> Evidence:
+        """Return the evidence on some pairs."""
+        return weigh_evidence(pairs, calibrators, forest, self.label_frequency, self.judges_unseen)
 
-    def cross_fit(self, trees: bool) -> tuple[Floats, Floats | None]:
-        """Return the same, each row's by calibrators and trees fitted on the other folds."""
-        candidates = self.candidates
+    def cross_fit(self, evidence: Evidence) -> None:
+        """Replace each row's evidence by that of calibrators and trees of the other folds."""
+        candidates, trees = self.candidates, evidence.trees
         n_folds = min(N_FOLDS, candidates.n_rows)
         if n_folds < 2:
-            return self.apply(*self.fit(trees))
+            return
         fold = np.arange(candidates.n_rows) % n_folds
-        probabilities = np.zeros(candidates.scores.shape)
-        log_odds = np.zeros(len(candidates.rows)) if trees else None
         for number in range(n_folds):
-            calibrators, forest = self.fit(trees, fold != number)
             inside = fold[candidates.rows] == number
-            part = _apply(candidates.take(inside), calibrators, forest, self.label_frequency)
-            probabilities[inside] = part[0]
-            if log_odds is not None:
-                log_odds[inside] = part[1]
-        return probabilities, log_odds
-
-
-def _apply(
-    candidates: Candidates,
-    calibrators: list[TopKCalibrator],
-    forest: BoostedTrees | None,
-    label_frequency: NDArray,
-) -> tuple[Floats, Floats | None]:
-    log_odds = None
-    if forest is not None:
-        log_odds = forest.log_odds(candidates.features(label_frequency))
-    return to_probabilities(calibrators, candidates), log_odds
+            fitted = self.fit(trees is not None, fold != number)
+            part = self.weigh(candidates.take(inside), *fitted)
+            evidence.probabilities[inside] = part.probabilities
+            if trees is not None:
+                trees[inside] = part.trees

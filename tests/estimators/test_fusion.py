@@ -106,8 +106,8 @@ def test_default_members_are_fused():
     assert list(model.named_estimators_) == ["tree", "dual"]
     assert [type(member) for member in model.estimators_] == [LinearTreeXC, DualEncoderXC]
     scores = [one.score(data.test_texts, data.test_labels) for one in (model, *model.estimators_)]
-    # Not worse than the best member by more than noise: two standard errors on 500 test rows.
-    assert scores[0] > max(scores[1:]) - 0.04
+    # A fifth of the test labels has no training row: the tree must not take them from the encoder.
+    assert scores[0] > max(scores[1:]) - 0.02
 
 
 def test_candidates_are_the_union():

@@ -105,3 +105,12 @@ def test_take_keeps_the_numbers_of_rows():
     np.testing.assert_array_equal(part.scores, found.scores[kept])
     np.testing.assert_array_equal(part.ranks, found.ranks[kept])
     np.testing.assert_array_equal(part.found, found.found[kept])
+
+
+def test_unseen_labels():
+    lists = [(np.array([[0, 2], [1, -1]]), np.array([[2, 1], [1, -np.inf]], dtype=np.float32))]
+    found = collect_candidates(lists, 3)
+    assert found.labels.tolist() == [0, 2, 1]
+    assert found.unseen(np.array([0, 5, 1])).tolist() == [True, False, False]
+    # All zero: nothing is known of any label.
+    assert not found.unseen(np.zeros(3)).any()

@@ -5,7 +5,7 @@ from scipy.special import expit, logit
 
 from skxc.fusion import collect_candidates, learn_combiner, make_objective
 from skxc.fusion._candidates import lowest_scores
-from skxc.fusion._combiner import combine
+from skxc.fusion._combiner import Evidence, combine
 from skxc.fusion._learn import Choice, choose, standard_error
 from skxc.metrics import inverse_propensity, precision_at_k, psprecision_at_k
 from skxc.utils._sparse import top_k
@@ -48,14 +48,45 @@ def answers(learned, lists, k=5, frequency=ALIKE):
     return top_k(np.where(np.isinf(dense), -1e9, dense), k)[0]
 
 
+def evidence(p, trees=None, unseen=(False, False), judged=(True, True)):
+    return Evidence(np.array(p), trees, np.array(unseen), np.array(judged))
+
+
 def test_combine_by_hand():
-    p = np.array([[0.2, 0.4], [0.9, 0.1]])
+    p = [[0.2, 0.4], [0.9, 0.1]]
     shares, weight, trees = np.array([0.25, 0.75]), np.array([0.5, 2.0]), np.array([1.0, -1.0])
     mixed = logit(np.array([0.35, 0.3]))
-    np.testing.assert_allclose(combine(p, None, weight, shares, 0.0, 0.5), mixed)
+    np.testing.assert_allclose(combine(evidence(p), weight, shares, 0.0, 0.5), mixed)
     np.testing.assert_allclose(
-        combine(p, trees, weight, shares, 0.3, 0.4), 0.6 * mixed + 0.4 * trees + 0.3 * weight
+        combine(evidence(p, trees), weight, shares, 0.3, 0.4),
+        0.6 * mixed + 0.4 * trees + 0.3 * weight,
     )
+
+
+def test_labels_without_rows_by_hand():
+    """The loudest model that has a share speaks alone; the trees count if they can judge."""
+    p = [[0.2, 0.4, 0.8], [0.9, 0.1, 0.95]]
+    shares, trees = np.array([0.25, 0.75, 0.0]), np.array([1.0, -1.0])
+    loudest = logit(np.array([0.35, 0.9]))
+    unseen = evidence(p, trees, unseen=(False, True))
+    np.testing.assert_allclose(combine(unseen, np.zeros(2), shares, 0.0, 0.0), loudest)
+    np.testing.assert_allclose(
+        combine(unseen, np.zeros(2), shares, 0.0, 0.4), 0.6 * loudest + 0.4 * trees
+    )
+    silent = evidence(p, trees, unseen=(False, True), judged=(True, False))
+    np.testing.assert_allclose(
+        combine(silent, np.zeros(2), shares, 0.0, 0.4), [0.6 * loudest[0] + 0.4, loudest[1]]
+    )
+
+
+@pytest.mark.parametrize(("n", "judges"), [(30, False), (600, True)])
+def test_trees_judge_unseen_labels_where_enough_of_them_are_right(n, judges):
+    lists, truth = held_out(n=n)
+    frequency = np.where(np.arange(N_LABELS) == 3, 0, 50)
+    n_right = truth[:, [3]].nnz
+    assert (n_right >= 20) == judges
+    learned = learn(lists, truth, frequency=frequency, trees=True)
+    assert learned.combiner.judges_unseen == judges
 
 
 @pytest.mark.parametrize("trees", [False, True])
