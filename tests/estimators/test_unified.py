@@ -1,0 +1,587 @@
+import copy
+import pickle
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.model_selection import GridSearchCV
+
+import skxc
+from skxc import LabelTexts, UnifiedXC
+from skxc.datasets import make_planted_xc
+from skxc.encoders import BagEncoder, FrozenEncoder
+from skxc.estimators import _encoder_base
+from skxc.exceptions import LabelTextWarning
+from skxc.negatives import AllLabels, InBatch, Mined
+from tests.toys import assert_same_model
+
+torch = pytest.importorskip("torch")
+
+from skxc.training import Checkpoint  # noqa: E402
+
+QUICK = {
+    "n_epochs": 6,
+    "random_state": 0,
+    "batch_size": 32,
+    "pool_size": 24,
+    "refresh_every": 2,
+    "projection_dim": 24,
+    "encoder": BagEncoder(dim=32),
+}
+
+
+def fit(data, **params):
+    """Return a quickly trained model, without the second training of small data."""
+    model = UnifiedXC(**{**QUICK, **params})
+    model._gives_rows_back = lambda n_samples: False
+    model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
+    del model._gives_rows_back
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(planted):
+    return fit(planted, n_epochs=12)
+
+
+def state_of(model):
+    """Return everything a model holds, as one comparable value."""
+    return pickle.dumps({k: v for k, v in model.__getstate__().items() if k != "_built_indices"})
+
+
+def all_scores(model, texts, **params):
+    """Return the scores of all labels as a dense array."""
+    labels, scores = copy.copy(model).set_params(**params).predict_topk(texts, model.n_labels_)
+    full = np.empty_like(scores)
+    np.put_along_axis(full, labels.astype(np.int64), scores, axis=1)
+    return full
+
+
+# ---- learning
+
+
+def test_it_learns_what_label_words_mean():
+    """Samples and labels share no word, so everything has to be learned."""
+    data = make_planted_xc(300, 40, n_test=150, unseen_fraction=0.0, random_state=0)
+    untrained, trained = fit(data, learning_rate=1e-9), fit(data, n_epochs=15)
+    for head in ("both", "dual_encoder", "classifier"):
+        before, after = (
+            m.set_params(prediction_head=head).score(data.test_texts, data.test_labels)
+            for m in (untrained, trained)
+        )
+        assert before < 0.25
+        assert after > 0.55
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"loss": "softmax"},
+        {"loss": "balanced"},
+        {"symmetric": True},
+        {"n_negatives": 0},
+        {"clustered": False},
+        {"pool_fill": False, "n_positives": 1},
+        {"pool_keep": "random"},
+        {"pool_size": 1000},
+        {"label_init": "random", "classifier_similarity": "dot"},
+        {"table_dtype": "bfloat16"},
+        {"max_grad_norm": 1.0, "label_dropout": 0.3},
+    ],
+    ids=str,
+)
+def test_all_variants_learn(planted, params):
+    model = fit(planted, n_epochs=10, **params)
+    assert model.score(planted.test_texts, planted.test_labels) > 0.6
+
+
+def test_each_head_has_its_job_and_both_together_keep_up_with_the_better():
+    """Texts carry rare labels; where texts say nothing, frequent labels need their own vectors."""
+    gaps = {"tail": [], "head": [], "both": []}
+    for seed in range(3):
+        data = make_planted_xc(
+            500,
+            60,
+            n_test=600,
+            vocabulary_gap=0.0,
+            tail=1.2,
+            unseen_fraction=0.0,
+            random_state=seed,
+        )
+        frequency = np.asarray(data.train_labels.sum(axis=0)).ravel()
+        rare, frequent = (np.flatnonzero(f) for f in (frequency <= 3, frequency >= 15))
+        rng = np.random.default_rng(seed)
+        texts = list(data.label_texts)
+        for label in frequent:  # their texts name two topics of other labels
+            texts[label] = data.label_texts[rng.integers(60)]
+        model = UnifiedXC(
+            **{**QUICK, "random_state": seed, "n_epochs": 12, "label_init": "random"}
+        ).fit(data.train_texts, data.train_labels, label_features=texts)
+        scores = {}
+        for head in ("both", "dual_encoder", "classifier"):
+            best = model.set_params(prediction_head=head).predict_topk(data.test_texts, 1)[0][:, 0]
+            right = best == data.test_sources
+            for part, labels in (("tail", rare), ("head", frequent), ("all", np.arange(60))):
+                scores[head, part] = right[np.isin(data.test_sources, labels)].mean()
+        gaps["tail"].append(scores["dual_encoder", "tail"] - scores["classifier", "tail"])
+        gaps["head"].append(scores["classifier", "head"] - scores["dual_encoder", "head"])
+        better = max(scores["dual_encoder", "all"], scores["classifier", "all"])
+        gaps["both"].append(scores["both", "all"] - better)
+    assert np.mean(gaps["tail"]) > 0.1
+    assert np.mean(gaps["head"]) > 0.05
+    assert np.mean(gaps["both"]) > -0.01
+
+
+def test_labels_without_rows_are_ranked_by_their_text(planted, model):
+    unseen = np.flatnonzero(model.label_frequency_ == 0)
+    rows = np.flatnonzero(np.isin(planted.test_sources, unseen))
+    assert len(rows) > 5
+    best = model.predict_topk([planted.test_texts[row] for row in rows], 5)[0]
+    found = [planted.test_sources[row] in labels for row, labels in zip(rows, best, strict=True)]
+    assert np.mean(found) > 0.5
+
+
+def test_label_vectors_of_labels_without_rows_are_those_of_their_texts(planted):
+    """As training would only have pushed them away, and as labels that are added later have."""
+    model = fit(planted)
+    unseen = np.flatnonzero(model.label_frequency_ == 0)
+    assert len(unseen)
+    text = np.split(model._embed(np.array(planted.label_texts, dtype=object)), 2, axis=1)[1]
+    same = np.isclose(model.classifier_weights_, text, atol=1e-5).all(axis=1)
+    assert same[unseen].all()
+    assert not same[model.label_frequency_ > 0].any()
+    faithful = fit(planted, label_init="random")
+    assert not np.isclose(faithful.classifier_weights_, text, atol=1e-5).all(axis=1).any()
+
+
+def test_label_vectors_start_at_the_texts(planted):
+    started = fit(planted, learning_rate=1e-12, n_epochs=1)
+    text, label = np.split(started._embed(np.array(planted.label_texts, dtype=object)), 2, axis=1)
+    np.testing.assert_allclose(started.label_embeddings_, text, atol=1e-5)
+    np.testing.assert_allclose(started.classifier_weights_, label, atol=1e-5)
+    faithful = fit(planted, learning_rate=1e-12, n_epochs=1, label_init="random")
+    cosine = (faithful.classifier_weights_ * label).sum(axis=1)
+    assert abs(cosine.mean()) < 0.2
+
+
+# ---- prediction
+
+
+def test_both_heads_give_the_sum_of_their_scores(planted, model):
+    texts = planted.test_texts[:20]
+    both, text, label = (
+        all_scores(model, texts, prediction_head=head)
+        for head in ("both", "dual_encoder", "classifier")
+    )
+    np.testing.assert_allclose(both, text + label, rtol=1e-4, atol=1e-5)
+    queries = model.transform(texts)
+    np.testing.assert_allclose(queries @ model.label_vectors_.T, both, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(queries[:, :24] @ model.label_embeddings_.T, text, atol=1e-5)
+    np.testing.assert_allclose(queries[:, 24:] @ model.classifier_weights_.T, label, atol=1e-5)
+    for vectors in (queries, model.label_vectors_):
+        for half in np.split(vectors, 2, axis=1):
+            np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, rtol=1e-5)
+    orders = {tuple(scores.argsort(axis=1).ravel()) for scores in (both, text, label)}
+    assert len(orders) == 3, "three different rankings"
+
+
+@pytest.mark.parametrize(
+    ("head_weight", "trained", "other"),
+    [(1.0, "dual_encoder", "classifier"), (0.0, "classifier", "dual_encoder")],
+)
+def test_one_head_alone(planted, head_weight, trained, other):
+    model = fit(planted, head_weight=head_weight, n_epochs=10)
+    both = model.predict_topk(planted.test_texts, 5)
+    single = model.set_params(prediction_head=trained).predict_topk(planted.test_texts, 5)
+    for first, second in zip(both, single, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert model.score(planted.test_texts, planted.test_labels) > 0.5
+    assert (model.label_embeddings_ is None) == (trained == "classifier")
+    assert (model.classifier_weights_ is None) == (trained == "dual_encoder")
+    assert model.label_vectors_.shape == (40, 24)
+    with pytest.raises(ValueError, match=f"must be '{trained}' or 'both'.*but is '{other}'"):
+        model.set_params(prediction_head=other).predict_topk(planted.test_texts, 5)
+
+
+def test_blocks_of_queries(planted, model, monkeypatch):
+    expected = model.predict_topk(planted.test_texts, 6)
+    monkeypatch.setattr(_encoder_base, "BLOCK_ROWS", 7)
+    for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+# ---- pools
+
+
+def test_pools_by_size():
+    def negatives(n_labels=1000, **params):
+        return UnifiedXC(**params)._negatives(n_labels, 100)
+
+    assert negatives(400).__class__ is AllLabels
+    assert negatives(pool_size=1000).__class__ is AllLabels
+    mined = negatives(n_negatives=4, refresh_every=3, pool_keep="random", pool_fill=False)
+    assert (
+        mined.get_params()
+        == Mined(
+            depth=100,
+            n_negatives=4,
+            n_kept=12,
+            refresh_every=3,
+            pool_size=400,
+            keep="random",
+            fill=False,
+        ).get_params()
+    )
+    in_batch = negatives(n_negatives=0, pool_size=7)
+    assert in_batch.get_params() == InBatch(pool_size=7).get_params()
+
+
+def test_clusters_are_batches(planted):
+    """Of one to two times the batch size, from the first refresh on; random ones before."""
+    model = UnifiedXC(**QUICK)
+    data = SimpleNamespace(
+        X=planted.train_texts, y=planted.train_labels, label_features=None, graph=None
+    )
+    data.n_samples, data.n_labels = 300, 40
+    batches = model._pool_settings(data).batches
+    assert not batches.needs_refresh(0)
+    vectors = np.random.default_rng(0).normal(size=(300, 4))
+    batches.refresh(vectors, 2, np.random.default_rng(0))
+    parts = list(batches.batches(2, np.random.default_rng(1)))
+    assert all(32 <= len(rows) < 64 for rows in parts)
+    assert sorted(np.concatenate(parts)) == list(range(300))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def cosine(parts):
+        return np.mean([(unit[rows] @ unit[rows].T).mean() for rows in parts])
+
+    assert cosine(parts) > cosine(np.split(np.arange(300), 10)) + 0.1
+    plain = UnifiedXC(**{**QUICK, "clustered": False})._pool_settings(data).batches
+    assert not any(plain.needs_refresh(epoch) for epoch in range(20))
+
+
+def test_the_report_tells_what_pools_were_like(planted):
+    model = fit(planted, pool_size=16, batch_size=16, n_positives=1, pool_fill=False)
+    report = model.pool_report_
+    assert set(report) == {
+        *("pool_size", "positives_per_query", "n_refreshes"),
+        *("mined_share", "empty_lists", "masked_fraction"),
+    }
+    assert 1 <= report["pool_size"] <= 16
+    assert 0.5 <= report["positives_per_query"] <= 4
+    assert report["n_refreshes"] == model.n_refreshes_ == 2
+    assert 0.05 < report["mined_share"] < 0.7
+    assert report["empty_lists"] == report["masked_fraction"] == 0
+    assert all(isinstance(value, float) for value in report.values())
+    unmined = fit(planted, pool_size=16, batch_size=16, n_negatives=0).pool_report_
+    assert unmined["mined_share"] == 0
+    assert unmined["n_refreshes"] == 2, "clusters are renewed"
+    neither = fit(planted, n_negatives=0, clustered=False).pool_report_
+    assert neither["n_refreshes"] == 0
+    assert fit(planted, pool_size=40).pool_report_["pool_size"] == 40
+
+
+def test_mined_labels_score_far_above_random_ones_and_change(planted, monkeypatch):
+    lists = []
+    refresh = Mined.refresh
+
+    def refresh_and_look(self, queries, labels, search):
+        refresh(self, queries, labels, search)
+        mined = self.get_state()["candidates"]
+        scores = queries @ labels.T
+        hard = np.take_along_axis(scores, np.maximum(mined, 0).astype(np.int64), axis=1)[mined >= 0]
+        lists.append((mined.copy(), hard.mean() - scores.mean()))
+
+    monkeypatch.setattr(Mined, "refresh", refresh_and_look)
+    fit(planted, n_epochs=7, n_negatives=2)
+    assert len(lists) == 3
+    for (before, _), (after, gap) in pairwise(lists):
+        assert gap > 0.3
+        assert (before != after).mean() > 0.1
+
+
+def test_rows_for_which_mining_finds_nothing_are_reported():
+    """A row with every label has no negatives."""
+    texts = [f"word{i % 4} other{i}" for i in range(40)]
+    y = np.eye(12, dtype=int)[np.arange(40) % 4]
+    y[::2] = 1
+    model = UnifiedXC(**{**QUICK, "pool_size": 6, "batch_size": 8}).fit(
+        texts, sp.csr_array(y), label_features=[f"word{i}" for i in range(12)]
+    )
+    assert model.pool_report_["empty_lists"] == pytest.approx(0.5, abs=0.1)
+
+
+# ---- new labels
+
+
+@pytest.mark.filterwarnings("ignore:100% of the words")
+@pytest.mark.parametrize("head_weight", [0.0, 0.5, 1.0])
+def test_a_new_label_is_found_by_its_text(planted, head_weight):
+    """Label 0 is taken out of training and added by its text afterwards."""
+    model = UnifiedXC(**{**QUICK, "n_epochs": 12}, head_weight=head_weight).fit(
+        planted.train_texts, planted.train_labels[:, 1:], label_features=planted.label_texts[1:]
+    )
+    weights = copy.deepcopy(model.encoder_.__getstate__()["module_arrays"])
+    old = model.set_params(top_k=39).decision_function(planted.test_texts)
+    model.add_labels(planted.label_texts[:1])
+    rows = np.flatnonzero(planted.test_labels[:, [0]].toarray()[:, 0])
+    best = model.predict_topk([planted.test_texts[row] for row in rows], 10)[0]
+    assert np.mean((best == 39).any(axis=1)) > 0.6
+    new = model.set_params(top_k=40).decision_function(planted.test_texts)
+    np.testing.assert_array_equal(new[:, :39].toarray(), old.toarray())
+    for name, array in model.encoder_.__getstate__()["module_arrays"].items():
+        np.testing.assert_array_equal(array, weights[name])
+    if head_weight:
+        model.set_params(prediction_head="dual_encoder")
+        best = model.predict_topk([planted.test_texts[row] for row in rows], 10)[0]
+        assert np.mean((best == 39).any(axis=1)) > 0.6
+
+
+def test_a_failure_leaves_the_model_as_it_was(planted, model, monkeypatch):
+    before = state_of(model)
+    for wrong in ({"label_features": None}, {"label_features": ["a"], "label_names": ["b", "c"]}):
+        with pytest.raises(ValueError):
+            model.add_labels(**wrong)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.encoder_), "encode", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.add_labels([planted.label_texts[0]])
+    assert state_of(model) == before
+
+
+# ---- graph
+
+
+@pytest.mark.parametrize("graph", [sp.csr_array((40, 40)), sp.csr_array(np.eye(40))])
+def test_a_graph_without_edges_changes_nothing(planted, graph):
+    plain, with_graph = fit(planted), fit(planted, graph=graph)
+    assert state_of(plain.set_params(graph=None)) == state_of(with_graph.set_params(graph=None))
+
+
+def test_neighbours_are_masked_and_label_texts_teach(planted):
+    graph = sp.csr_array(planted.graphs["related"])
+    masked = fit(planted, graph=graph, graph_weight=0.0)
+    assert 0 < masked.masked_fraction_ < 0.2
+    assert masked.pool_report_["masked_fraction"] == masked.masked_fraction_
+    taught = fit(planted, graph=graph, mask_neighbors=False)
+    assert taught.masked_fraction_ == 0
+    assert (taught.label_vectors_ != fit(planted).label_vectors_).any()
+    assert taught.score(planted.test_texts, planted.test_labels) > 0.5
+
+
+def test_the_true_graph_beats_a_shuffled_one():
+    """On labels whose words say little, related labels do."""
+    gaps = []
+    for seed in range(2):
+        data = make_planted_xc(
+            500, 80, n_test=300, vocabulary_gap=1.0, unseen_fraction=0.4, random_state=seed
+        )
+        graph = sp.csr_array(data.graphs["related"])
+        shuffled = graph[:, np.random.default_rng(seed).permutation(80)]
+        options = {
+            "n_epochs": 12,
+            "mask_neighbors": False,
+            "graph_weight": 1.0,
+            "random_state": seed,
+            "pool_size": 60,
+        }
+        true, false = (
+            fit(data, graph=g, **options).score(data.test_texts, data.test_labels)
+            for g in (graph, shuffled)
+        )
+        gaps.append(true - false)
+    assert np.mean(gaps) > 0.01
+
+
+# ---- data without texts
+
+
+def test_texts_need_label_texts(planted):
+    with pytest.raises(ValueError, match=r"one text per label.*LearnedIndexXC and LinearTreeXC"):
+        UnifiedXC(**QUICK).fit(planted.train_texts, planted.train_labels)
+
+
+def test_features_without_label_features_are_named(features):
+    X, y, _ = features
+    model = UnifiedXC(**{**QUICK, "pool_size": 6})
+    with pytest.warns(LabelTextWarning, match="no longer UniDEC.*LearnedIndexXC"):
+        model.fit(X, y)
+    assert model.score(X, y) > 0.3
+
+
+# ---- training options
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    """Do not wait for the disk in this process: it takes longer than a tiny training."""
+    monkeypatch.setattr("skxc.persistence._files.flush", lambda path: None)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"table_dtype": "bfloat16", "head_weight": 0.0},
+        {"micro_batch_size": 5, "symmetric": True, "head_weight": 1.0},
+    ],
+    ids=str,
+)
+def test_a_killed_fit_ends_like_an_unbroken_one(features, params, tmp_path, monkeypatch):
+    X, y, side = features
+    tiny = {"encoder": BagEncoder(dim=8), "batch_size": 16, "pool_size": 6, "refresh_every": 1}
+    params = {**tiny, "n_epochs": 3, "projection_dim": 6, "random_state": 0, **params}
+    expected = UnifiedXC(**params).fit(X, y, label_features=side)
+    write, n_written = Checkpoint.write, [0]
+
+    def write_and_die(self, *arguments):
+        write(self, *arguments)
+        n_written[0] += 1
+        if n_written[0] == dies_after:
+            raise KilledError
+
+    monkeypatch.setattr(Checkpoint, "write", write_and_die)
+    for dies_after in (2, 4):
+        n_written[0] = 0
+        folder = tmp_path / str(dies_after)
+        with pytest.raises(KilledError):
+            UnifiedXC(**params, checkpoint_dir=folder).fit(X, y, label_features=side)
+        resumed = UnifiedXC(**params, checkpoint_dir=folder).fit(X, y, label_features=side)
+        assert n_written[0] == 6, "no epoch is trained twice"
+        assert_same_model(resumed, expected, X)
+        np.testing.assert_array_equal(resumed.label_vectors_, expected.label_vectors_)
+        assert resumed.history_ == expected.history_
+        assert resumed.pool_report_ == expected.pool_report_
+
+
+@pytest.mark.parametrize("head_weight", [0.0, 0.5, 1.0])
+def test_a_warm_start_goes_on(planted, head_weight):
+    params = {"warm_start": True, "n_epochs": 3, "head_weight": head_weight}
+    model = fit(planted, **params)
+    first = model.history_[-1]["loss"]
+    model._gives_rows_back = lambda n_samples: False
+    model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    assert model.history_[0]["loss"] < first + 0.3
+    cold = fit(planted, **{**params, "warm_start": False})
+    assert model.history_[0]["loss"] < cold.history_[0]["loss"] - 0.3
+    with pytest.raises(ValueError, match="`y` has 39 labels but the model to go on with has 40"):
+        model.fit(
+            planted.train_texts, planted.train_labels[:, 1:], label_features=planted.label_texts[1:]
+        )
+
+
+def test_early_stopping(planted):
+    model = fit(planted, early_stopping=True, n_iter_no_change=1, n_epochs=40)
+    held_out = [record["held_out"] for record in model.history_]
+    assert model.n_iter_ < 40
+    assert held_out[-1] <= max(held_out[:-1])
+
+
+def test_micro_batches_change_nothing(planted):
+    first, second = (fit(planted, n_epochs=2, micro_batch_size=size) for size in (None, 17))
+    np.testing.assert_allclose(first.label_vectors_, second.label_vectors_, atol=5e-3)
+
+
+def test_short_and_long_numbers_learn_the_same(planted):
+    """Half the bytes cost no precision beyond that of a seed."""
+    scores = [
+        [
+            fit(planted, table_dtype=dtype, random_state=seed, n_epochs=10).score(
+                planted.test_texts, planted.test_labels
+            )
+            for seed in range(3)
+        ]
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert np.mean(scores[1]) == pytest.approx(np.mean(scores[0]), abs=0.05)
+
+
+def test_a_table_on_the_cpu_is_the_same_there(planted):
+    assert_same_model(
+        fit(planted, n_epochs=1, table_device="cpu"), fit(planted, n_epochs=1), planted.test_texts
+    )
+
+
+# ---- encoders
+
+
+def test_a_transformer(tiny_transformer):
+    """In micro-batches, and as frozen embeddings under trained heads."""
+    rng = np.random.default_rng(0)
+    words = ["wine", "grape", "red", "white", "deep", "learning", "machine", "tree", "oak"]
+    y = np.eye(9, dtype=int)[rng.integers(9, size=60)]
+    texts = [f"{words[row.argmax()]} barrel" for row in y]
+    params = {**QUICK, "n_epochs": 20, "pool_size": 6, "batch_size": 16, "learning_rate": 0.003}
+    model = UnifiedXC(**{**params, "encoder": tiny_transformer, "micro_batch_size": 7}).fit(
+        texts, sp.csr_array(y), label_features=words
+    )
+    assert model.score(texts, y) > 0.8
+    again = pickle.loads(pickle.dumps(model))
+    assert_same_model(model, again, texts[:9])
+    frozen = FrozenEncoder(BagEncoder(dim=64), dim=16)
+    model = UnifiedXC(**{**params, "encoder": frozen}).fit(
+        texts, sp.csr_array(y), label_features=words
+    )
+    assert model.score(texts, y) > 0.8
+
+
+def test_parameters_of_the_encoder(planted):
+    search = GridSearchCV(
+        UnifiedXC(**{**QUICK, "n_epochs": 1}, label_features=LabelTexts(planted.label_texts)),
+        {"encoder__dim": [4, 16], "head_weight": [0.5]},
+        cv=2,
+        error_score="raise",
+    ).fit(planted.train_texts, planted.train_labels)
+    assert search.best_estimator_.encoder_.dim_ in (4, 16)
+
+
+# ---- state
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"head_weight": 0.0}, {"warm_start": True, "head_weight": 1.0, "graph": "cooccurrence"}],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:The graph masks")
+def test_saved_models(planted, params, tmp_path):
+    model = fit(planted, n_epochs=1, **params)
+    model.add_labels([planted.label_texts[3]])
+    data = pickle.dumps(model)
+    assert b"torch" not in data
+    model.save(tmp_path / "model")
+    for again in (skxc.load(tmp_path / "model"), pickle.loads(data)):
+        assert_same_model(model, again, planted.test_texts[:20])
+        assert again.pool_report_ == model.pool_report_
+    again.set_params(warm_start=False)
+    again.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    assert again.n_labels_ == 40
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"loss": "triplet"}, "'loss' parameter"),
+        ({"head_weight": 1.5}, "'head_weight' parameter"),
+        ({"pool_size": 0}, "'pool_size' parameter"),
+        ({"pool_keep": "rare"}, "'pool_keep' parameter"),
+        ({"n_negatives": -1}, "'n_negatives' parameter"),
+        ({"projection_dim": 0}, "'projection_dim' parameter"),
+        ({"label_init": "zero"}, "'label_init' parameter"),
+        ({"classifier_similarity": "l2"}, "'classifier_similarity' parameter"),
+        ({"table_dtype": "float16"}, "'table_dtype' parameter"),
+        ({"table_device": "cuda"}, "'table_device' parameter"),
+        ({"prediction_head": "text"}, "'prediction_head' parameter"),
+        ({"temperature": 0}, "'temperature' parameter"),
+    ],
+)
+def test_bad_parameters(planted, params, message):
+    with pytest.raises(ValueError, match=message):
+        fit(planted, **params)
