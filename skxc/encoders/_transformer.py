@@ -146,6 +146,10 @@ class TransformerEncoder(Encoder):
             np.concatenate([batch.tokens for batch in batches]), np.concatenate([[0], *parts])
         )
 
+    def row_lengths(self, cache: TokenRows) -> NDArray[np.integer]:
+        """Return the number of tokens of each row; a batch is padded to its longest."""
+        return np.diff(cache.offsets)
+
     def _build(self) -> nn.Module:
         from transformers import AutoModel
 

@@ -90,6 +90,10 @@ class Encoder(BaseEstimator, ABC):
         """Return batches of prepared rows one below the other, as one batch."""
         return sp.csr_array(sp.vstack(batches, format="csr"))
 
+    def row_lengths(self, cache: Any) -> NDArray[np.integer] | None:
+        """Return the lengths of prepared rows if a batch costs what its longest row costs."""
+        return None
+
     def unknown_share(self, cache: Any) -> float:
         """Return the share of the rows' weight that lies on words the vocabulary does not have."""
         return 0.0

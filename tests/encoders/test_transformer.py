@@ -8,7 +8,7 @@ import scipy.sparse as sp
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from skxc.encoders import TransformerEncoder  # noqa: E402
+from skxc.encoders import BagEncoder, TransformerEncoder  # noqa: E402
 from skxc.encoders._transformer import TokenRows  # noqa: E402
 
 ROWS = [[5, 6, 7], [], [8], [9, 10], []]
@@ -152,3 +152,10 @@ def test_the_library_is_imported_on_use():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"torch", "transformers"} & set(answer.stdout.split())
+
+
+def test_lengths_of_rows(tiny_transformer):
+    encoder = TransformerEncoder(tiny_transformer).fit(["wine"])
+    cache = encoder.prepare(["wine", "red wine tree", ""])
+    assert encoder.row_lengths(cache).tolist() == [3, 5, 2]
+    assert BagEncoder().fit(["wine"]).row_lengths(cache) is None
