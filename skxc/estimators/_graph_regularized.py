@@ -76,7 +76,7 @@ class GraphRegularizedXC(DualEncoderXC):
         Share of the rows that take part in the graph terms of a step; less is cheaper.
     bandit_learning_rate : float, default=0.01
         Largest change of a mean per window.
-    bandit_init, bandit_floor : float, default=0.5, 0.1
+    bandit_init, bandit_floor : float, default=0.3, 0.1
         Mean at the start, and the smallest weight before `graph_schedule`.
     bandit_scale : float, default=0.1
         Standard deviation of the draws.
@@ -84,9 +84,10 @@ class GraphRegularizedXC(DualEncoderXC):
         Steps for which a draw is held.
     bandit_decay : float, default=0.8
         Share of the baseline that an update keeps.
-    walk : {"series", "simulate"} or None, default="series"
+    walk : {"series", "simulate"} or None, default=None
         Adds edges that a random walk with restart over the graph finds: exactly, by a seeded
-        simulation, or not at all.
+        simulation, or not at all. The paper walks; held-out rows of rather dense graphs preferred
+        the edges as they are.
     walk_restart, walk_length, walk_terms, walk_top_k, walk_keep, walk_width, hub_threshold
         The walk; see `skxc.graphs.densify` and `skxc.graphs.visited_columns`.
     prune : bool, default=True
@@ -204,12 +205,12 @@ class GraphRegularizedXC(DualEncoderXC):
         regularize_random_labels: bool = False,
         anchor_fraction: float = 1.0,
         bandit_learning_rate: float = 0.01,
-        bandit_init: float = 0.5,
+        bandit_init: float = 0.3,
         bandit_floor: float = 0.1,
         bandit_scale: float = 0.1,
         bandit_window: int = 20,
         bandit_decay: float = 0.8,
-        walk: str | None = "series",
+        walk: str | None = None,
         walk_restart: float = 0.8,
         walk_length: int = 400,
         walk_terms: int = 5,

@@ -311,22 +311,21 @@ class GraphRegularizedTask(DualEncoderTask):
     ) -> tuple[Ids, dict[str, tuple[Ids, Ids, NDArray[np.float32]]]]:
         """Return labels to encode beside the pool, and (ids, places, weights) of both sides.
 
-        Places are those among the vectors of a step: samples, queries, labels, more labels. A label
-        counts as often as it is a label of the batch's rows; only such labels take part.
+        Places are those among the vectors of a step: samples, queries, labels, more labels. Labels
+        that no row of the batch has take no part, and the others count once each: weighing them by
+        their rows, as the paper's one draw per row does, would favour frequent labels.
         """
         n_rows = len(pool.rows)
         first = n_rows + len(pool.queries)
-        weight = pool.row_weight[:n_rows] @ pool.positives[:n_rows]
-        present = np.flatnonzero(weight)
-        labels, places, weight = pool.labels[present], first + present, weight[present]
-        more = pool.labels[:0]
+        present = np.flatnonzero(pool.positives[:n_rows].any(axis=0))
+        labels, places, more = pool.labels[present], first + present, pool.labels[:0]
         if self.term_settings.random_labels:
             n_labels = self.y.shape[1]
             more = np.sort(rng.choice(n_labels, min(n_rows, n_labels), replace=False))
             more = np.setdiff1d(more, labels, assume_unique=True)
             labels = np.concatenate([labels, more])
             places = np.concatenate([places, first + len(pool.labels) + np.arange(len(more))])
-            weight = np.concatenate([weight, np.ones(len(more), dtype=np.float32)])
+        weight = np.ones(len(labels), dtype=np.float32)
         samples = (pool.rows, np.arange(n_rows), pool.row_weight[:n_rows])
         return more, {"points": samples, "labels": (labels, places, weight)}
 

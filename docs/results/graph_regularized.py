@@ -1,0 +1,125 @@
+"""Measure what metadata graphs do to GraphRegularizedXC: one JSON line per run and stage.
+
+python docs/results/graph_regularized.py FOLDER GRAPH[,GRAPH] VARIANT[,VARIANT] SEED [SEED ...]
+
+One fit serves all stages: the encoder alone, with classifiers trained on the frozen encoder, and
+that with votes of training rows. Ablations measure the encoder alone.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+import scipy.sparse as sp
+
+from skxc import DualEncoderXC, GraphRegularizedXC
+from skxc.commands._data import GraphChoice, fit_arguments
+from skxc.commands._scores import percentages
+from skxc.datasets import load_xc_repository
+from skxc.graphs import keep_strongest
+from skxc.inspection import precision_by_frequency
+from skxc.utils._sparse import drop_pairs, pack_topk
+
+MAIN = ("none", "graph", "shuffled")
+ABLATIONS = {
+    "no pruning": {"prune": False},
+    "no point side": {"regularize_points": False},
+    "no label side": {"regularize_labels": False},
+    "fixed weights": {"graph_weights": 0.3},
+    "constant weights": {"graph_weights": 0.3, "graph_schedule": "constant"},
+    "with a walk": {"walk": "series"},
+    "triplet terms": {"graph_loss": "triplet", "bandit_init": 1.0},
+    "random labels": {"regularize_random_labels": True},
+    "random labels, shuffled": {"regularize_random_labels": True},
+}
+
+
+class Measured(GraphRegularizedXC):
+    """Counts the CPU seconds of the encoder's epochs, and the texts that a step encodes."""
+
+    def _train(self, run, task, n_epochs):
+        if task.name != "encoder":
+            return super()._train(run, task, n_epochs)
+        parts, sizes = task._parts, []
+        task._parts = lambda pool: sizes.append(sum(len(i) for _, i in parts(pool))) or parts(pool)
+        begun = time.process_time()
+        progress = super()._train(run, task, n_epochs)
+        self.epoch_cpu_s = (time.process_time() - begun) / progress.epoch
+        self.texts_per_step = float(np.mean(sizes))
+        return progress
+
+
+def edges_as_labels(data, graphs):
+    """Return y with the three labels that share most anchors with a row as further labels."""
+    graph, samples = data.anchor_graph(graphs)
+    shared = sp.csr_array(samples @ graph.to_csr().T)
+    best = [keep_strongest(shared[i : i + 256], 3) for i in range(0, data.n_train, 256)]
+    more = sp.csr_array(data.train_labels + sp.csr_array(sp.vstack(best)))
+    more.data[:] = 1
+    return more
+
+
+def measure(model, data, stage):
+    """Return the metrics of the test rows, recall by label frequency, and the cost."""
+    begun = time.process_time()
+    indices, scores = model.predict_topk(data.test_texts, k=120)
+    cost = (time.process_time() - begun) / data.n_test
+    found = pack_topk(indices, scores, data.n_labels)
+    kept = found if data.test_filter is None else drop_pairs(found, data.test_filter)
+    frequency = np.bincount(data.train_labels.indices, minlength=data.n_labels)
+    bins = precision_by_frequency(data.test_labels, kept, frequency, k=10)
+    return {
+        "stage": stage,
+        **percentages(found, data, 100),
+        "predict_cpu_us": round(1e6 * cost, 1),
+        "recall_by_frequency": dict(zip(bins.names, np.round(100 * bins.recall, 2), strict=True)),
+    }
+
+
+def run(data, graphs, variant, seed):
+    """Fit one variant and yield the figures of its stages."""
+    ablation = variant not in MAIN
+    params = {"random_state": seed, **ABLATIONS.get(variant, {})}
+    if ablation:
+        params |= {"classifier_stage": False, "neighbor_weight": 0.0}
+    y, choice = data.train_labels, GraphChoice(graphs, shuffled="shuffled" in variant)
+    model = Measured(**params)
+    if variant == "edges as labels":
+        model = DualEncoderXC(**params)
+        y, choice = edges_as_labels(data, graphs), GraphChoice()
+    if variant == "none":
+        choice = GraphChoice()
+    begun = time.process_time()
+    model.fit(data.train_texts, y, **fit_arguments(model, data, data.train_texts, choice, seed))
+    common = {
+        "variant": variant,
+        "seed": seed,
+        "fit_cpu_s": round(time.process_time() - begun, 1),
+        "epoch_cpu_s": round(getattr(model, "epoch_cpu_s", np.nan), 2),
+        "texts_per_step": round(getattr(model, "texts_per_step", np.nan)),
+        "edges_kept": {k: round(float(v[-1]), 3) for k, v in edge_survival(model) if len(v)},
+    }
+    if not ablation:
+        yield common | measure(model, data, "classifier and votes")
+        model.set_params(neighbor_weight=0.0)
+        yield common | measure(model, data, "classifier")
+        model.classifier_weights_, model._built_indices = None, {}
+    yield common | measure(model, data, "encoder")
+
+
+def edge_survival(model):
+    """Return (term, shares of edges kept), without the epochs."""
+    table = getattr(model, "edge_survival_", {})
+    return [(name, shares) for name, shares in table.items() if name != "epoch"]
+
+
+if __name__ == "__main__":
+    folder, graphs, variants, *seeds = sys.argv[1:]
+    data = load_xc_repository(folder)
+    for seed in map(int, seeds):
+        for variant in variants.split(","):
+            for record in run(data, tuple(graphs.split(",")), variant, seed):
+                line = json.dumps({"data": folder.rstrip("/").split("/")[-1], **record})
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
