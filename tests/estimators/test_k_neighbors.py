@@ -1,9 +1,14 @@
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 
+import skxc
 from skxc import KNeighborsXC
 from skxc.estimators import _k_neighbors
+from skxc.indices import ExactIndex, FaissIndex
 from tests.toys import small_data
 
 
@@ -46,6 +51,39 @@ def test_votes(kind, n_neighbors, power):
     assert scores.nnz == np.count_nonzero(expected)
 
 
+@pytest.mark.parametrize(
+    "index", ["hnsw", "ivf", FaissIndex("ivf", n_cells=4, n_probes=4), ExactIndex()]
+)
+def test_indices_over_dense_rows(index, tmp_path):
+    """On so few rows, approximate search finds all neighbours."""
+    X, train, y = problem("dense")
+    exact = KNeighborsXC(n_neighbors=5).fit(train, sp.csr_array(y)).decision_function(X)
+    model = KNeighborsXC(n_neighbors=5, index=index).fit(train, sp.csr_array(y))
+    found = model.decision_function(X)
+    np.testing.assert_allclose(found.toarray(), exact.toarray(), rtol=1e-4, atol=1e-6)
+    assert pickle.loads(pickle.dumps(model))._built_index is None
+    model.save(tmp_path / "model")
+    for again in (clone(model).fit(train, sp.csr_array(y)), skxc.load(tmp_path / "model")):
+        np.testing.assert_array_equal(again.decision_function(X).toarray(), found.toarray())
+
+
+def test_the_index_follows_its_parameter_and_the_rows():
+    _, train, y = problem("dense")
+    model = KNeighborsXC(n_neighbors=5, index="ivf").fit(train, sp.csr_array(y))
+    first = model._approximate()
+    assert model._approximate() is first
+    model.set_params(index="hnsw")
+    assert model._approximate().kind == "hnsw"
+    graph = model._approximate()
+    assert model.fit(train[:20], sp.csr_array(y[:20]))._approximate() is not graph
+
+
+def test_sparse_rows_are_searched_exactly():
+    _, train, y = problem("sparse")
+    with pytest.raises(ValueError, match=r'`index` must be "exact" for rows of which most'):
+        KNeighborsXC(index="hnsw").fit(sp.csr_array(train), sp.csr_array(y))
+
+
 def test_top_k_labels_are_the_best():
     X, train, y = problem("sparse")
     full = KNeighborsXC().fit(train, sp.csr_array(y)).decision_function(X).toarray()
@@ -82,7 +120,9 @@ def test_rows_without_neighbours_get_nothing():
     assert model.predict_labels(X) == [[], [], [1]]
 
 
-@pytest.mark.parametrize("params", [{"n_neighbors": 0}, {"power": -1}, {"n_neighbors": 2.0}])
+@pytest.mark.parametrize(
+    "params", [{"n_neighbors": 0}, {"power": -1}, {"n_neighbors": 2.0}, {"index": "auto"}]
+)
 def test_parameters_are_checked(params):
     with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter of KNeighborsXC"):
         KNeighborsXC(**params).fit(np.eye(2), np.eye(2))

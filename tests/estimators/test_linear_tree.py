@@ -235,8 +235,8 @@ def test_a_single_text_is_quick():
         start = time.perf_counter()
         model.predict_topk([text], 10)
         seconds.append(time.perf_counter() - start)
-    # About 0.2 ms; the bound leaves room for a busy machine.
-    assert np.median(seconds) < 0.005
+    # About 0.1 ms; a busy machine disturbs most calls, but not every tenth.
+    assert np.quantile(seconds, 0.1) < 0.001
 
 
 def test_search_needs_no_normalised_rows():
