@@ -1,5 +1,6 @@
 import pickle
 import time
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -113,6 +114,39 @@ def test_scores_are_log_probabilities():
         true = y[np.arange(400)[:, None], indices].toarray() > 0
         assert np.exp(scores[true]).mean() > 0.7
         assert np.exp(scores[~true]).mean() < 0.1
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic"])
+def test_probabilities_are_calibrated(loss):
+    """Of the pairs that are given about p, a share of about p is right, on rows not trained on."""
+    X, y = planted(2400)
+    y = y.multiply(np.random.default_rng(1).random(y.shape) < 0.7).tocsr()  # chance remains
+    model = LinearTreeXC(**TREE, loss=loss).fit(X[:800], sp.csr_array(y[:800]))
+    proba = sp.coo_array(model.predict_proba(X[800:]))
+    hits = y[800:].toarray()[proba.coords] > 0
+    order = np.argsort(proba.data)
+    for part in np.array_split(order, 20):
+        assert abs(proba.data[part].mean() - hits[part].mean()) < 0.05
+    assert ((proba.data > 0) & (proba.data < 1)).all()
+
+
+def test_memory_follows_stored_entries_and_not_the_shapes():
+    """A dense rows x labels array would take 1.6 GB here, one of features x labels 4 TB."""
+    n, n_features, n_labels = 400, 1_000_000, 1_000_000
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.arange(n), 5)
+    X, y = (
+        sp.csr_array((np.ones(5 * n, np.float32), (rows, rng.integers(m, size=5 * n))), (n, m))
+        for m in (n_features, n_labels)
+    )
+    y.data[:] = 1
+    tracemalloc.start()
+    model = LinearTreeXC(random_state=0).fit(X, y)
+    model.predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(model.model_.first_child) > 1
+    assert peak < 200e6
 
 
 def test_texts_without_a_vectoriser():
