@@ -61,6 +61,10 @@ class Task:
         """Compute the loss of a batch, accumulate its gradients, return the loss."""
         raise NotImplementedError
 
+    def epoch_record(self) -> dict[str, float]:
+        """Return what the record of the last epoch holds beside the loss."""
+        return {}
+
     def evaluate(self) -> float:
         """Return the figure on held-out rows that early stopping watches, higher is better."""
         raise NotImplementedError
@@ -198,7 +202,7 @@ def _train_epoch(
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-    return {"loss": float(np.mean(losses)) if losses else math.nan}
+    return {"loss": float(np.mean(losses)) if losses else math.nan, **task.epoch_record()}
 
 
 def _cuda_devices(modules: nn.Module) -> list[int]:
