@@ -54,6 +54,45 @@ def sparse_matmul(matrix: sp.csr_array, dense: Tensor) -> Tensor:
     return _SparseMatmul.apply(matrix, dense)
 
 
+class _PairProducts(torch.autograd.Function):
+    """Inner products of the (row, column) pairs of a CSR pattern."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: sp.csr_array, left: Tensor, right: Tensor) -> Tensor:
+        ctx.pattern = pattern
+        ctx.save_for_backward(left, right)
+        places = _to_torch(pattern, left.device)
+        return torch.sparse.sampled_addmm(places, left, right.T, beta=0.0).values()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        pattern = ctx.pattern
+        parts = (gradient.detach().cpu().numpy(), pattern.indices, pattern.indptr)
+        weights = sp.csr_array(parts, shape=pattern.shape)
+        to_right = sp.csr_array(weights.T)
+        device = gradient.device
+        return None, _to_torch(weights, device) @ right, _to_torch(to_right, device) @ left
+
+
+def pair_products(pattern: sp.csr_array, left: Tensor, right: Tensor) -> Tensor:
+    """Return ``left[i] . right[j]`` for every stored (i, j) of a CSR pattern, in storage order.
+
+    Parameters
+    ----------
+    pattern : csr_array of float32, shape (n, m)
+        Only its structure matters.
+    left : Tensor of shape (n, d)
+    right : Tensor of shape (m, d)
+
+    Returns
+    -------
+    Tensor of shape (pattern.nnz,)
+        With gradients for both sides; neither pass builds more than (n + m) x d numbers.
+    """
+    return _PairProducts.apply(pattern, left, right)
+
+
 def as_tensor(array: NDArray, dtype: DTypeLike) -> Tensor:
     """Return an array as a CPU tensor, without a copy where it is writable and of this type.
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 torch = pytest.importorskip("torch")
 
-from skxc.utils._row_sparse import gather_rows, sparse_matmul  # noqa: E402
+from skxc.utils._row_sparse import gather_rows, pair_products, sparse_matmul  # noqa: E402
 
 
 def table_and_target(seed=0):
@@ -86,3 +86,27 @@ def test_no_warning_about_beta_csr_tensors():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
     )
     assert answer.returncode == 0, answer.stderr
+
+
+# ---- inner products of pairs
+
+
+def test_pair_products_and_their_gradients_are_those_of_a_dense_product():
+    rng = np.random.default_rng(0)
+    pattern = sp.csr_array((rng.random((5, 7)) < 0.4).astype(np.float32))
+    left = torch.randn(5, 3, dtype=torch.float32, requires_grad=True)
+    right = torch.randn(7, 3, dtype=torch.float32, requires_grad=True)
+    products = pair_products(pattern, left, right)
+    rows, columns = pattern.nonzero()
+    dense = (left @ right.T)[rows, columns]
+    torch.testing.assert_close(products, dense)
+    weights = torch.randn(len(rows))
+    expected = torch.autograd.grad(dense @ weights, [left, right])
+    found = torch.autograd.grad(products @ weights, [left, right])
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_pair_products_of_no_pairs():
+    pattern = sp.csr_array((3, 4), dtype=np.float32)
+    assert pair_products(pattern, torch.ones(3, 2), torch.ones(4, 2)).shape == (0,)
