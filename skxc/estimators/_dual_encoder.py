@@ -102,7 +102,7 @@ class DualEncoderXC(EncoderBase):
         (Gandalf).
     mask_neighbors : bool, default=True
         With a graph: whether neighbours of a row's positives are left out of its negatives.
-    index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
+    index : {"auto", "exact", "hnsw", "ivf"}, Index or LabelIndex, default="auto"
         How label vectors and training rows are searched; "auto" is exact up to 200,000.
     n_epochs : int, default=7
         Epochs of the encoder's training.

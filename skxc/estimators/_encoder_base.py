@@ -24,7 +24,7 @@ from skxc.encoders import Encoder, make_encoder
 from skxc.estimators._neural import NeuralBase, Run
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
-from skxc.indices import ExactIndex, Index, make_index
+from skxc.indices import ExactIndex, Index, LabelIndex, make_index
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK, drop_pairs, normalize_rows
 
@@ -51,7 +51,7 @@ class EncoderBase(NeuralBase):
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "graph_weight": [Interval(Real, 0, None, closed="left")],
         "mask_neighbors": ["boolean"],
-        "index": [StrOptions({"auto", "exact", "hnsw", "ivf"}), Index],
+        "index": [StrOptions({"auto", "exact", "hnsw", "ivf"}), Index, LabelIndex],
     }
 
     # ---- what a subclass writes

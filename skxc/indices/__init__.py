@@ -6,7 +6,10 @@ model: they are built again from its arrays.
 
 from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
+from skxc.indices._graph_index import GraphIndex
+from skxc.indices._label_index import LabelIndex, counted_edges, tree_edges
 from skxc.indices._make import make_index
+from skxc.indices._sizes import IndexSizes, index_sizes
 from skxc.indices._votes import (
     Votes,
     add_votes,
@@ -20,12 +23,18 @@ from skxc.indices.base import Index
 __all__ = [
     "ExactIndex",
     "FaissIndex",
+    "GraphIndex",
     "Index",
+    "IndexSizes",
+    "LabelIndex",
     "Votes",
     "add_votes",
+    "counted_edges",
+    "index_sizes",
     "inner_products",
     "make_index",
     "neighbor_votes",
     "rank_pairs",
+    "tree_edges",
     "union_of_lists",
 ]
