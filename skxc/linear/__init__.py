@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skxc.linear._chunks import ChunkedWeights
+from skxc.linear._ranker import SparseRanker
 from skxc.linear._text import vectorize_one
 from skxc.linear._train import Solver, TreeTrainer, join_models, search
 from skxc.linear._tree import LabelTree, build_tree, flat_tree
@@ -12,6 +13,7 @@ __all__ = [
     "ChunkedWeights",
     "LabelTree",
     "Solver",
+    "SparseRanker",
     "TreeTrainer",
     "build_tree",
     "flat_tree",

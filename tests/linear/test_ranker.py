@@ -1,0 +1,112 @@
+"""Linear classifiers on given candidates."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.svm import LinearSVC
+
+from skxc.linear import SparseRanker
+
+
+def data(seed=0, n=80, n_labels=5, n_features=12):
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, n_features)) * (rng.random((n, n_features)) < 0.6) + 0.01
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    scores = X @ rng.normal(size=(n_features, n_labels))
+    y = scores > np.quantile(scores, 0.7, axis=0)
+    candidates = rng.random((n, n_labels)) < 0.5
+    as_csr = sp.csr_array
+    return as_csr(X.astype(np.float32)), as_csr(y.astype(np.float32)), as_csr(candidates * 1.0)
+
+
+def test_every_label_is_a_support_vector_machine_of_its_candidates():
+    X, y, candidates = data()
+    ranker = SparseRanker(tol=1e-4, max_iter=3000, prune=0.0).fit(X, y, candidates=candidates)
+    margins = ranker.decision_function(X, candidates=candidates)
+    for label in range(5):
+        seen = (candidates.toarray()[:, label] + y.toarray()[:, label]) > 0
+        # A constant feature with the same penalty as the others.
+        rows = np.hstack([X.toarray(), np.ones((80, 1))])
+        machine = LinearSVC(C=1.0, fit_intercept=False, tol=1e-8, max_iter=100_000)
+        machine.fit(rows[seen], y.toarray()[seen, label])
+        asked = candidates.toarray()[:, label] > 0
+        expected = machine.decision_function(rows[asked])
+        np.testing.assert_allclose(margins.toarray()[asked, label], expected, atol=2e-3)
+
+
+def test_answers_are_stored_where_candidates_are():
+    X, y, candidates = data()
+    margins = (
+        SparseRanker().fit(X, y, candidates=candidates).decision_function(X, candidates=candidates)
+    )
+    np.testing.assert_array_equal(margins.indices, candidates.indices)
+    np.testing.assert_array_equal(margins.indptr, candidates.indptr)
+    assert margins.dtype == np.float32
+
+
+def test_margins_are_weights_times_features():
+    X, y, candidates = data()
+    ranker = SparseRanker().fit(X, y, candidates=candidates)
+    every = sp.csr_array(np.ones(candidates.shape))
+    expected = X @ ranker.weights_.toarray().T + ranker.bias_
+    margins = ranker.decision_function(X, candidates=every)
+    np.testing.assert_allclose(margins.toarray(), expected, atol=1e-5)
+
+
+def test_rows_that_are_no_candidates_do_not_matter():
+    X, y, candidates = data()
+    first = SparseRanker().fit(X, y, candidates=candidates)
+    outside = (candidates.toarray() + y.toarray()).sum(axis=1) == 0
+    candidates = candidates.toarray()
+    candidates[:3], y = 0, y.toarray()
+    y[:3] = 0
+    changed = X.toarray()
+    changed[:3] = 5
+    second, third = (
+        SparseRanker().fit(sp.csr_array(rows), sp.csr_array(y), candidates=sp.csr_array(candidates))
+        for rows in (X.toarray(), changed)
+    )
+    assert not outside.all()
+    np.testing.assert_array_equal(second.bias_, third.bias_)
+    assert (second.weights_ != third.weights_).nnz == 0
+    assert not np.array_equal(first.bias_, second.bias_)
+
+
+def test_a_label_without_rows_gets_no_weights():
+    X, y, candidates = data()
+    y = y.toarray()
+    y[:, 2] = 0
+    ranker = SparseRanker().fit(X, sp.csr_array(y), candidates=candidates)
+    assert ranker.weights_[[2]].nnz == 0
+    assert ranker.bias_[2] == -1
+
+
+def test_pruning_drops_small_weights():
+    X, y, candidates = data()
+    ranker = SparseRanker(prune=0.3).fit(X, y, candidates=candidates)
+    full = SparseRanker(prune=0.0).fit(X, y, candidates=candidates)
+    assert abs(ranker.weights_.data).min() >= 0.3
+    assert ranker.weights_.nnz == (abs(full.weights_.data) >= 0.3).sum()
+
+
+@pytest.mark.parametrize("changes", [{"C": 5.0}, {"loss": "logistic"}, {"max_iter": 1}])
+def test_every_setting_does_something(changes):
+    X, y, candidates = data()
+    plain = SparseRanker().fit(X, y, candidates=candidates)
+    changed = SparseRanker(**changes).fit(X, y, candidates=candidates)
+    assert abs(plain.bias_ - changed.bias_).max() > 1e-3
+
+
+def test_weights_of_rows_count():
+    X, y, candidates = data()
+    weight = np.where(np.arange(80) < 40, 3.0, 1e-6)
+    weighted = SparseRanker(C=1.0).fit(X, y, candidates=candidates, sample_weight=weight)
+    half = SparseRanker(C=3.0).fit(X[:40], y[:40], candidates=candidates[:40])
+    np.testing.assert_allclose(weighted.bias_, half.bias_, atol=0.05)
+
+
+def test_it_is_an_estimator():
+    with pytest.raises(ValueError, match="loss"):
+        SparseRanker(loss="hinge").fit(*data()[:2], candidates=data()[2])
+    assert clone(SparseRanker(C=2.0)).C == 2.0
