@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         FusionXC,
         GraphRegularizedXC,
         KNeighborsXC,
+        LearnedIndexXC,
         LinearTreeXC,
         UnifiedXC,
     )
@@ -32,6 +33,7 @@ _MODULES = {
     "KNeighborsXC": "estimators",
     "LabelGraph": "labels",
     "LabelTexts": "labels",
+    "LearnedIndexXC": "estimators",
     "LinearTreeXC": "estimators",
     "TopKCalibrator": "calibration",
     "UnifiedXC": "estimators",
@@ -69,6 +71,7 @@ __all__ = [
     "KNeighborsXC",
     "LabelGraph",
     "LabelTexts",
+    "LearnedIndexXC",
     "LinearTreeXC",
     "TopKCalibrator",
     "UnifiedXC",

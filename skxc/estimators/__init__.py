@@ -11,6 +11,7 @@ _MODULES = {
     "FusionXC": "_fusion",
     "GraphRegularizedXC": "_graph_regularized",
     "KNeighborsXC": "_k_neighbors",
+    "LearnedIndexXC": "_learned_index",
     "LinearTreeXC": "_linear_tree",
     "UnifiedXC": "_unified",
 }
@@ -20,6 +21,7 @@ __all__ = [
     "FusionXC",
     "GraphRegularizedXC",
     "KNeighborsXC",
+    "LearnedIndexXC",
     "LinearTreeXC",
     "UnifiedXC",
     "all_estimators",

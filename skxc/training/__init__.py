@@ -6,10 +6,17 @@ from skxc.training._bandit import Bandit, BanditSettings, FixedWeights
 from skxc.training._checkpoint import Checkpoint, fingerprint
 from skxc.training._classifier import ClassifierTask
 from skxc.training._dual_encoder import DualEncoderTask
+from skxc.training._edges import LearnedEdges, TreeEdges
 from skxc.training._grad_cache import backward_in_chunks
 from skxc.training._graph_terms import GraphRegularizedTask, GraphTerm, TermSettings
 from skxc.training._heads import TwoHeads
 from skxc.training._label_table import LabelTable
+from skxc.training._learned_index import (
+    LearnedIndexSettings,
+    LearnedIndexTask,
+    new_classifiers,
+    new_clusters,
+)
 from skxc.training._loop import Plan, Progress, Task, train
 from skxc.training._optim import RowSparseAdam, build_optimizers
 from skxc.training._pool import PoolSettings, PoolTask
@@ -25,6 +32,9 @@ __all__ = [
     "GraphRegularizedTask",
     "GraphTerm",
     "LabelTable",
+    "LearnedEdges",
+    "LearnedIndexSettings",
+    "LearnedIndexTask",
     "Plan",
     "PoolSettings",
     "PoolTask",
@@ -32,10 +42,13 @@ __all__ = [
     "RowSparseAdam",
     "Task",
     "TermSettings",
+    "TreeEdges",
     "TwoHeads",
     "UnifiedTask",
     "backward_in_chunks",
     "build_optimizers",
     "fingerprint",
+    "new_classifiers",
+    "new_clusters",
     "train",
 ]
