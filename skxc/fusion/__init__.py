@@ -1,4 +1,4 @@
-"""Rules that combine the top-k lists of several models; numpy and scikit-learn only."""
+"""Rules that combine the top-k lists of several models; without torch."""
 
 from __future__ import annotations
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-# Rows scored at once, so that the arrays of one step stay in the cache of the processor.
-BLOCK_PAIRS = 2**14
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _add_trees(
+    X: Any, feature: Any, threshold: Any, left: Any, right: Any, value: Any, total: Any
+) -> None:
+    """Add the values of the leaves that the pairs fall into, tree by tree."""
+    for pair in range(len(X)):
+        for tree in range(len(feature)):
+            node = 0
+            while left[tree, node] != node:
+                goes_left = X[pair, feature[tree, node]] <= threshold[tree, node]
+                node = left[tree, node] if goes_left else right[tree, node]
+            total[pair] += value[tree, node]
 
 
 class BoostedTrees(BaseEstimator):
@@ -35,8 +49,6 @@ class BoostedTrees(BaseEstimator):
         Split feature and children of every node; a leaf is its own child.
     threshold_, value_ : ndarray of float64, shape (n_trees, n_nodes)
         A pair goes left if its feature is at most the threshold.
-    depth_ : int
-        Steps from a root to the farthest leaf.
     """
 
     def __init__(
@@ -90,7 +102,6 @@ class BoostedTrees(BaseEstimator):
         self.left_, self.right_ = own.copy(), own.copy()
         self.feature_ = np.zeros(shape, dtype=np.int64)
         self.threshold_, self.value_ = np.zeros(shape), np.zeros(shape)
-        self.depth_ = int(max((nodes["depth"].max() for nodes in trees), default=0))
         for number, nodes in enumerate(trees):
             inner, size = nodes["is_leaf"] == 0, len(nodes)
             self.left_[number, :size][inner] = nodes["left"][inner]
@@ -111,21 +122,8 @@ class BoostedTrees(BaseEstimator):
         -------
         ndarray of float64, shape (n_pairs,)
         """
-        X = np.asarray(X, dtype=np.float64)
-        blocks = [
-            self._block(X[start : start + BLOCK_PAIRS]) for start in range(0, len(X), BLOCK_PAIRS)
-        ]
-        return np.concatenate([np.zeros(0), *blocks])
-
-    def _block(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        X = np.ascontiguousarray(X, dtype=np.float64)
         total = np.full(len(X), self.baseline_)
-        pair = np.arange(len(X))
-        for left, right, feature, threshold, value in zip(
-            self.left_, self.right_, self.feature_, self.threshold_, self.value_, strict=True
-        ):
-            node = np.zeros(len(X), dtype=np.int64)
-            for _ in range(self.depth_):
-                goes_left = X[pair, feature[node]] <= threshold[node]
-                node = np.where(goes_left, left[node], right[node])
-            total += value[node]
+        trees = (self.feature_, self.threshold_, self.left_, self.right_, self.value_)
+        _add_trees(X, *trees, total)
         return total
