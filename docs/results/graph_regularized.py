@@ -1,14 +1,16 @@
 """Measure what metadata graphs do to GraphRegularizedXC: one JSON line per run and stage.
 
-python docs/results/graph_regularized.py FOLDER GRAPH[,GRAPH] VARIANT[,VARIANT] SEED [SEED ...]
+python docs/results/graph_regularized.py FOLDER[:ROWS] GRAPH,... VARIANT,... SEED [SEED ...]
 
-One fit serves all stages: the encoder alone, with classifiers trained on the frozen encoder, and
-that with votes of training rows. Ablations measure the encoder alone.
+ROWS trains on a random part of the training rows. One fit serves all stages: the encoder alone,
+with classifiers trained on the frozen encoder, and that with votes of training rows. Ablations
+measure the encoder alone.
 """
 
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -58,6 +60,23 @@ def edges_as_labels(data, graphs):
     more = sp.csr_array(data.train_labels + sp.csr_array(sp.vstack(best)))
     more.data[:] = 1
     return more
+
+
+def some_rows(data, n_rows):
+    """Return the data with a random part of its training rows, and of their links."""
+    rows = np.sort(np.random.default_rng(0).permutation(data.n_train)[:n_rows])
+    anchors = {
+        name: nodes._replace(sample_anchors=nodes.sample_anchors[rows])
+        for name, nodes in data.anchors.items()
+    }
+    return replace(
+        data,
+        train_texts=[data.train_texts[row] for row in rows],
+        train_labels=data.train_labels[rows],
+        train_ids=None,
+        train_filter=None,
+        anchors=anchors,
+    )
 
 
 def measure(model, data, stage):
@@ -116,10 +135,13 @@ def edge_survival(model):
 
 if __name__ == "__main__":
     folder, graphs, variants, *seeds = sys.argv[1:]
+    folder, _, n_rows = folder.partition(":")
     data = load_xc_repository(folder)
+    data = some_rows(data, int(n_rows)) if n_rows else data
     for seed in map(int, seeds):
         for variant in variants.split(","):
             for record in run(data, tuple(graphs.split(",")), variant, seed):
-                line = json.dumps({"data": folder.rstrip("/").split("/")[-1], **record})
+                name = folder.rstrip("/").split("/")[-1]
+                line = json.dumps({"data": name, "n_train": data.n_train, **record})
                 sys.stdout.write(line + "\n")
                 sys.stdout.flush()

@@ -358,7 +358,7 @@ class GraphRegularizedXC(DualEncoderXC):
             The graph has no edge, only one side has edges, or pruning never happens.
         """
         chosen = self._or_parameter("graph", graph)
-        _check_columns(sample_graph, chosen)
+        _check_columns(sample_graph, chosen, y)
         _check_group_weights(self.graph_weights, chosen)
         return self._fit_checked(
             X,
@@ -518,21 +518,19 @@ class GraphRegularizedXC(DualEncoderXC):
         return attributes
 
 
-def _check_columns(sample_graph: Any, graph: Any) -> None:
+def _check_columns(sample_graph: Any, graph: Any, y: Any) -> None:
     """Raise unless the samples' edges lead to the anchors that the graph describes."""
-    if sample_graph is None or isinstance(graph, str) or len(np.shape(sample_graph)) != 2:
+    if sample_graph is None or len(np.shape(sample_graph)) != 2:
         return
     if graph is None:
         raise ValueError(
             "`sample_graph` needs `graph`: anchors need a text, but only edges were given. Pass "
             "graph=AnchorGraph(labels, texts), with labels=None where labels have no edges."
         )
-    is_holder = isinstance(graph, AnchorGraph)
-    n_anchors = graph.n_anchors if is_holder else getattr(graph, "n_labels", np.shape(graph)[-1:])
-    n_anchors = n_anchors[0] if isinstance(n_anchors, tuple) else n_anchors
-    if sample_graph.shape[1] != n_anchors:
+    n_anchors = graph.n_anchors if isinstance(graph, AnchorGraph) else np.shape(y)[-1]
+    if np.shape(sample_graph)[1] != n_anchors:
         raise ValueError(
-            f"`sample_graph` has {sample_graph.shape[1]} columns but `graph` has {n_anchors} "
+            f"`sample_graph` has {np.shape(sample_graph)[1]} columns but `graph` has {n_anchors} "
             "anchors. Pass one column per anchor, in the same order."
         )
 

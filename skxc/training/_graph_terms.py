@@ -256,7 +256,9 @@ class GraphRegularizedTask(DualEncoderTask):
 
     def _prunes_before(self, epoch: int) -> bool:
         first, every = self.term_settings.prune_from, self.term_settings.prune_every
-        return first is not None and epoch >= first and (epoch - first) % every == 0
+        if first is None or not self.terms:
+            return False
+        return epoch >= first and (epoch - first) % every == 0
 
     def _prune(self, epoch: int) -> None:
         """Keep the walked edges whose ends are similar by now; an edge may come back."""

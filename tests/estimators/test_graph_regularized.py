@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -87,6 +88,7 @@ def test_without_a_graph_the_model_is_the_dual_encoder(data, case, stage):
         model = fit(data, edges=edges, graph_weights=weights, classifier_stage=stage)
     base = fit(data, DualEncoderXC, edges={}, classifier_stage=stage)
     assert losses(model) == losses(base)
+    assert model.edge_survival_["epoch"].size == (2 if case == "weights 0" else 0)
     assert_same_model(model, base, data.test_texts)
 
 
@@ -215,6 +217,15 @@ def test_equal_texts_are_hidden(data, monkeypatch):
     assert set(map(tuple, np.argwhere(points.hidden.toarray()))) == expected
 
 
+def test_cooccurrence_builds_the_label_side_from_the_training_rows(data):
+    model = fit(data, edges={"graph": "cooccurrence"}, regularize_points=False)
+    assert sorted(model.graph_weights_) == ["epoch", "labels (labels)"]
+    both = {"graph": "cooccurrence", "sample_graph": data.train_labels @ data.true_graph}
+    assert "labels (points)" in fit(data, edges=both).graph_weights_
+    with pytest.raises(ValueError, match="39 columns but `graph` has 40"):
+        fit(data, edges={**both, "sample_graph": both["sample_graph"][:, 1:]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -311,20 +322,25 @@ def test_folds_cut_the_edges_of_samples_and_nothing_else(data, routing):
             search.fit(X, y, **shuffled)
 
 
-def test_holders_are_shared_by_clones_and_workers(data, tmp_path):
+def test_holders_are_shared_by_clones_and_by_workers_that_see_memory_maps(data):
     given = sides(data)
     holder = given["graph"]
     assert copy.deepcopy(holder) is holder
-    assert clone(GraphRegularizedXC(graph=holder)).graph is holder
     model = GraphRegularizedXC(**{**QUICK, "n_epochs": 2, "graph": holder})
-    search = GridSearchCV(model, {"graph_weights": [0.0, 1.0]}, cv=2, n_jobs=2, error_score="raise")
-    search.fit(
-        data.train_texts,
-        data.train_labels,
-        sample_graph=given["sample_graph"],
-        label_features=LabelTexts(data.label_texts),
-    )
-    assert len(set(search.cv_results_["mean_test_score"])) >= 1
+    assert clone(model).graph is holder
+    found = []
+    for n_jobs in (1, 2):
+        grid = {"graph_weights": [0.0, 1.0]}
+        search = GridSearchCV(model, grid, cv=2, n_jobs=n_jobs, refit=False, error_score="raise")
+        with joblib.parallel_config("loky", max_nbytes=1):  # every array is a read-only map
+            search.fit(
+                data.train_texts,
+                data.train_labels,
+                sample_graph=given["sample_graph"],
+                label_features=LabelTexts(data.label_texts),
+            )
+        found.append(search.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(*found)
 
 
 # ---- groups, permutations, seeds
