@@ -59,6 +59,8 @@ class FusionXC(_BaseComposition, BaseXC):
     member that did not retrieve it gives it the smallest score of its own list. On training rows
     that the members have not seen, scores become probabilities, these are mixed by shares that are
     chosen for the objective, and boosted trees add what ranks, agreement and label frequency tell.
+    For a label without training rows the largest probability counts instead of the mixture, since
+    most members have heard nothing of it.
     Shares stay close to equal unless the held-out rows tell otherwise by more than two standard
     errors, and each single member is among the candidates, so that a fusion is not worse than its
     best member by more than the noise of these rows.
