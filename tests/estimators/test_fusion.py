@@ -347,7 +347,7 @@ def test_arguments_reach_the_members_that_take_them():
     [
         ({"graph": GRAPH}, "graph"),
         ({"graph": "cooccurrence"}, "graph"),
-        ({"graph": AnchorGraph(np.eye(12, 3), texts=["a", "b", "c"])}, "graph"),
+        ({"graph": AnchorGraph(np.eye(12, 3), texts=sp.csr_array(np.eye(3, X.shape[1])))}, "graph"),
         ({"sample_graph": sp.csr_array(Y)}, "sample_graph"),
     ],
     ids=["matrix", "name", "anchors", "samples"],
