@@ -19,7 +19,7 @@ from skxc import DualEncoderXC, GraphRegularizedXC
 from skxc.commands._data import GraphChoice, fit_arguments
 from skxc.commands._scores import percentages
 from skxc.datasets import load_xc_repository
-from skxc.graphs import keep_strongest
+from skxc.graphs import keep_strongest, without_hubs
 from skxc.inspection import precision_by_frequency
 from skxc.utils._sparse import drop_pairs, pack_topk
 
@@ -55,7 +55,9 @@ class Measured(GraphRegularizedXC):
 def edges_as_labels(data, graphs):
     """Return y with the three labels that share most anchors with a row as further labels."""
     graph, samples = data.anchor_graph(graphs)
-    shared = sp.csr_array(samples @ graph.to_csr().T)
+    both = sp.csr_array(sp.vstack([samples, graph.to_csr()]))
+    both = without_hubs(both, 500)  # anchors of everybody tell nothing
+    shared = sp.csr_array(both[: data.n_train] @ both[data.n_train :].T)
     best = [keep_strongest(shared[i : i + 256], 3) for i in range(0, data.n_train, 256)]
     more = sp.csr_array(data.train_labels + sp.csr_array(sp.vstack(best)))
     more.data[:] = 1

@@ -49,7 +49,7 @@ SCHEDULES = {"fade": lambda done: max(0.0, 1 - done), "constant": lambda done: 1
 class GraphRegularizedXC(DualEncoderXC):
     """Dual encoder that metadata graphs regularise while it trains (RAMEN).
 
-        Metadata nodes (tags, categories, linked pages) that samples and labels share are *anchors*.
+    Metadata nodes (tags, categories, linked pages) that samples and labels share are *anchors*.
     While the encoder trains, extra losses pull samples and labels towards the texts of their
     anchors and away from other anchors of the batch, one loss per graph and side. Prediction is
     that of `DualEncoderXC`: text only, with the same parameters and the same cost.
