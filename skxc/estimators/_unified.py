@@ -22,7 +22,7 @@ from skxc.exceptions import LabelTextWarning
 from skxc.negatives import AllLabels, InBatch, Mined, Negatives
 from skxc.utils._random import stream, torch_seed
 from skxc.utils._same_text import same_text_pairs
-from skxc.utils._sparse import TopK
+from skxc.utils._sparse import TopK, normalize_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from skxc.training import LabelTable, PoolSettings, TwoHeads, UnifiedTask
 
 # Capacity of a pool in rows of the batch, unless it is given.
-POOL_PER_ROW = 4
+POOL_PER_ROW = 3
+# Width of a head, unless it is given or the encoder is narrower.
+WIDEST_HEAD = 384
 # Labels that are searched for every row when mining.
 MINED_DEPTH = 100
 
@@ -60,8 +62,8 @@ class UnifiedXC(EncoderBase):
         Whether both losses also score the pool's labels against the batch's samples, with half the
         weight.
     pool_size : int or None, default=None
-        Capacity of the pool; None: four times the batch size. Where all labels fit, the pool is all
-        labels and the loss is exact.
+        Capacity of the pool; None: three times the batch size. Where all labels fit, the pool is
+        all labels and the loss is exact.
     pool_keep : {"frequent", "random"}, default="frequent"
         Which labels stay when a pool is full: those that most rows of the batch gave, or any, which
         spares rare labels.
@@ -77,12 +79,13 @@ class UnifiedXC(EncoderBase):
     refresh_every : int, default=3
         Epochs between minings and clusterings. Before the first, batches are random and pools hold
         positives only.
-    projection_dim : int, default=384
-        Width of each head.
+    projection_dim : int or None, default=None
+        Width of each head; None: that of the encoder, but 384 (UniDEC's) at most.
     label_init : {"text", "random"}, default="text"
         "text": label vectors start at the classifier head's vectors of the label texts, as in NGAME
-        and not in UniDEC. Labels without a training row, which training would only push away from
-        all samples, end there too, as labels that are added later do. "random" is UniDEC's way.
+        and not in UniDEC. Those of labels without a training row, which training only pushes away
+        from samples, end halfway between where it left them and their text. "random" is UniDEC's
+        way.
     classifier_similarity : {"cosine", "dot"}, default="cosine"
         How the classifier scores in training. Prediction uses the cosine; "dot" is UniDEC's way,
         which normalises in prediction only.
@@ -103,7 +106,7 @@ class UnifiedXC(EncoderBase):
         With a graph: whether neighbours of a row's positives are left out of its negatives.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
         How label vectors are searched; "auto" is exact up to 500,000.
-    n_epochs : int, default=10
+    n_epochs : int, default=7
         Epochs of training.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 1,024, less for small data.
@@ -151,11 +154,11 @@ class UnifiedXC(EncoderBase):
         The trained encoder.
     heads_ : dict of str to ndarray
         Weights of the two heads.
-    label_vectors_ : ndarray of float32, shape (n_labels, 2 * projection_dim)
+    label_vectors_ : ndarray of float32, shape (n_labels, 2 * dim)
         The two properties below side by side; one of them where one head was trained.
-    label_embeddings_ : ndarray of float32, shape (n_labels, projection_dim), or None
+    label_embeddings_ : ndarray of float32, shape (n_labels, dim), or None
         Unit vectors of the label texts, by the dual encoder's head.
-    classifier_weights_ : ndarray of float32, shape (n_labels, projection_dim), or None
+    classifier_weights_ : ndarray of float32, shape (n_labels, dim), or None
         Unit label vectors of the classifier.
     pool_report_ : dict of str to float
         "pool_size", "positives_per_query", "mined_share" (of the pool: labels that are positives of
@@ -203,7 +206,7 @@ class UnifiedXC(EncoderBase):
         "pool_fill": ["boolean"],
         "n_negatives": [Interval(Integral, 0, None, closed="left")],
         "clustered": ["boolean"],
-        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "label_init": [StrOptions({"text", "random"})],
         "classifier_similarity": [StrOptions({"cosine", "dot"})],
         "label_dropout": [Interval(Real, 0, 1, closed="left")],
@@ -227,7 +230,7 @@ class UnifiedXC(EncoderBase):
         n_negatives: int = 6,
         clustered: bool = True,
         refresh_every: int = 3,
-        projection_dim: int = 384,
+        projection_dim: int | None = None,
         label_init: str = "text",
         classifier_similarity: str = "cosine",
         label_dropout: float = 0.1,
@@ -237,7 +240,7 @@ class UnifiedXC(EncoderBase):
         graph_weight: float = 0.5,
         mask_neighbors: bool = True,
         index: Any = "auto",
-        n_epochs: int = 10,
+        n_epochs: int = 7,
         batch_size: Any = "auto",
         micro_batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -366,7 +369,8 @@ class UnifiedXC(EncoderBase):
         if self.warm_start and hasattr(self, "heads_"):
             return self._heads().to(run.device)
         with torch_seed(int(stream(run.seed, "heads").integers(2**31))):
-            return TwoHeads(input_dim, self.projection_dim).to(run.device)
+            dim = self.projection_dim or min(input_dim, WIDEST_HEAD)
+            return TwoHeads(input_dim, dim).to(run.device)
 
     def _heads(self) -> TwoHeads:
         """Return the trained heads as a module."""
@@ -449,10 +453,11 @@ class UnifiedXC(EncoderBase):
         """Return the fitted attributes that the current state of the training amounts to."""
         vectors = task.prediction_vectors()
         if self.label_init == "text" and self.head_weight < 1:
+            # Only ever negatives, they have learned which samples are not theirs and no more.
             unseen = np.flatnonzero(np.bincount(data.y.indices, minlength=data.n_labels) == 0)
-            vectors[unseen, -task.heads.dim :] = task.project(
-                task.labels[unseen], task.heads.unit_against_labels
-            )
+            texts = task.project(task.labels[unseen], task.heads.unit_against_labels)
+            trained = vectors[unseen, -task.heads.dim :]
+            vectors[unseen, -task.heads.dim :] = normalize_rows(trained + texts)
         return {
             "encoder_": task.encoder,
             "heads_": {k: v.detach().cpu().numpy() for k, v in task.heads.state_dict().items()},
@@ -495,7 +500,7 @@ class UnifiedXC(EncoderBase):
         return vectors if self.trained_heads_ == head else None
 
     def _embed(self, X: Features) -> NDArray[np.float32]:
-        """Return the vectors of samples by both heads, shape (n, 2 * projection_dim)."""
+        """Return the vectors of samples by both heads, shape (n, 2 * dim)."""
         device = self._device()
         encoder, heads = self.encoder_.to(device), self._heads().to(device)
         rows = encoder.prepare(X)
