@@ -379,8 +379,10 @@ class UnifiedXC(EncoderBase):
         from skxc.training import TwoHeads
 
         dim, input_dim = self.heads_["label.weight"].shape
-        heads = TwoHeads(input_dim, dim)
-        heads.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in self.heads_.items()})
+        with torch.device("meta"):  # fresh weights would draw from the global generator
+            heads = TwoHeads(input_dim, dim)
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in self.heads_.items()}
+        heads.load_state_dict(tensors, assign=True)
         return heads.eval()
 
     def _table(self, run: Run, encoder: Any, heads: TwoHeads, labels: Any) -> LabelTable:

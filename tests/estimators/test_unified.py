@@ -222,6 +222,15 @@ def test_blocks_of_queries(planted, model, monkeypatch):
         np.testing.assert_array_equal(first, second)
 
 
+def test_prediction_leaves_the_global_generator_alone(planted, model):
+    """Other threads may be training with it."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    model.predict_topk(planted.test_texts[:3], 2)
+    pickle.loads(pickle.dumps(model)).add_labels([planted.label_texts[0]])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # ---- pools
 
 
