@@ -98,6 +98,10 @@ def heaviest_clusters(
     return heaviest
 
 
+# Quantiles of the exponential distribution: a look-up is quicker than a logarithm.
+N_QUANTILES = 4096
+_EXPONENTIAL = -np.log((np.arange(N_QUANTILES, dtype=np.float32) + 0.5) / N_QUANTILES)
+
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -159,8 +163,8 @@ def _perturb(found: Array, best: Array, is_positive: Array, state: np.uint64) ->
         state += np.uint64(0x9E3779B97F4A7C15)
         mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        uniform = (float((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) + 0.5) * 2.0**-53
-        best[label] = np.inf if is_positive[label] else best[label] / -np.log(uniform)
+        noise = _EXPONENTIAL[(mixed ^ (mixed >> np.uint64(31))) & np.uint64(N_QUANTILES - 1)]
+        best[label] = np.inf if is_positive[label] else best[label] / noise
     return state
 
 

@@ -1,0 +1,111 @@
+"""Learned index against the tree that it starts from, and with a sparse ranker.
+
+    python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"] [--ranker]
+        [--variant "name: edge_init='random'" ...]
+
+Per seed: the learned index, the same model re-ranked by SparseRanker() (with --ranker; both share
+one training), and the tree, which trains for as many epochs with its edges fixed. --params is given
+to all of them, and `wide tree` follows three times as many clusters. --variant measures changes of
+the learned index instead. One JSON line each, percent; see docs/results/learned_index.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from skxc import LabelTexts, LearnedIndexXC
+from skxc.commands._scores import percentages
+from skxc.datasets import load_xc_repository
+from skxc.encoders import BagEncoder
+from skxc.linear import SparseRanker
+from skxc.utils._sparse import normalize_rows
+
+TOP = 100
+
+
+def sides(data):
+    """Return training and test rows, and what else `fit` gets."""
+    if data.train_features is not None:
+        return normalize_rows(data.train_features), normalize_rows(data.test_features), {}
+    return data.train_texts, data.test_texts, {"label_features": LabelTexts(data.label_texts)}
+
+
+def report(dataset, data, rows, model, name, seed, fit_cpu_s):
+    """Print one line about a fitted model."""
+    extra = 0 if data.test_filter is None else 20
+    start = time.process_time()
+    scores = model.set_params(top_k=TOP + extra).decision_function(rows)
+    cpu = time.process_time() - start
+    model.set_params(top_k=TOP)
+    line = {
+        "dataset": dataset,
+        "model": name,
+        "seed": seed,
+        **percentages(scores, data, TOP),
+        "fit_cpu_s": round(fit_cpu_s, 1),
+        "predict_cpu_us": round(1e6 * cpu / data.test_labels.shape[0], 1),
+        "coverage": model.coverage_,
+        "shortlist_recall": round(model.shortlist_recall_, 4),
+        "saturated_edges": round(model.saturated_edges_, 4),
+        "positives_in_beam": [round(r["positives_in_beam"], 3) for r in model.history_],
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def timed_fit(model, rows, y, sides_of_labels):
+    """Fit, and return the CPU seconds."""
+    start = time.process_time()
+    model.fit(rows, y, **sides_of_labels)
+    return time.process_time() - start
+
+
+def main(options):
+    """Run what was asked for."""
+    data = load_xc_repository(options.folder)
+    folder = Path(options.folder).name
+    train, test, labels = sides(data)
+    common = eval(f"dict({options.params})", {"BagEncoder": BagEncoder})
+    budget = LearnedIndexXC(**common)
+    epochs = budget.tree_epochs + budget.n_epochs
+    for seed in options.seed:
+        for variant in options.variant:
+            name, _, changes = variant.partition(":")
+            model = LearnedIndexXC(random_state=seed, **{**common, **eval(f"dict({changes})")})
+            report(
+                folder,
+                data,
+                test,
+                model,
+                name,
+                seed,
+                timed_fit(model, train, data.train_labels, labels),
+            )
+        if options.variant:
+            continue
+        ranker = SparseRanker() if options.ranker else None
+        model = LearnedIndexXC(sparse_ranker=ranker, random_state=seed, **common)
+        cost = timed_fit(model, train, data.train_labels, labels)
+        if options.ranker:
+            report(folder, data, test, model, "learned index + sparse ranker", seed, cost)
+        model.set_params(sparse_ranker=None)
+        report(folder, data, test, model, "learned index", seed, cost)
+        tree = LearnedIndexXC(random_state=seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
+        cost = timed_fit(tree, train, data.train_labels, labels)
+        report(folder, data, test, tree, "tree", seed, cost)
+        tree.set_params(beam_width=3 * tree.sizes_.beam_width)
+        report(folder, data, test, tree, "tree, beam x 3", seed, cost)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--params", default="")
+    parser.add_argument("--variant", nargs="+", default=[])
+    parser.add_argument("--ranker", action="store_true")
+    main(parser.parse_args())
