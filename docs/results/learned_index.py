@@ -76,15 +76,8 @@ def main(options):
         for variant in options.variant:
             name, _, changes = variant.partition(":")
             model = LearnedIndexXC(random_state=seed, **{**common, **eval(f"dict({changes})")})
-            report(
-                folder,
-                data,
-                test,
-                model,
-                name,
-                seed,
-                timed_fit(model, train, data.train_labels, labels),
-            )
+            cost = timed_fit(model, train, data.train_labels, labels)
+            report(folder, data, test, model, name, seed, cost)
         if options.variant:
             continue
         ranker = SparseRanker() if options.ranker else None

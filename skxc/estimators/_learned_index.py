@@ -25,15 +25,17 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skxc.base import Features, TrainingSet
 from skxc.batching import UniformBatches
+from skxc.calibration import TopKCalibrator
 from skxc.clustering import balanced_kmeans
 from skxc.encoders import Encoder, make_encoder
 from skxc.estimators._encoder_base import BLOCK_ROWS, label_graph
 from skxc.estimators._neural import NeuralBase, Run
-from skxc.fusion import RerankFusion, score_candidates, takes_candidates
+from skxc.fusion import RerankFusion, score_candidates, takes
 from skxc.indices import IndexSizes, LabelIndex, counted_edges, index_sizes, tree_edges
 from skxc.linear import label_vectors, unit_rows
 from skxc.utils._random import stream
-from skxc.utils._sparse import TopK, pack_topk, rank_rows, row_ids
+from skxc.utils._same_text import same_text_pairs
+from skxc.utils._sparse import TopK, drop_pairs, pack_topk, rank_rows, row_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -120,8 +122,12 @@ class LearnedIndexXC(NeuralBase):
         Re-ranks the `top_k` best labels by linear models on [embedding | sparse features], for
         example ``skxc.linear.SparseRanker()`` (ELIAS++). It has ``fit(features, y)`` and
         ``decision_function(features)``, both with a keyword ``candidates`` if it can make use of
-        it. Its scores are joined with the model's by a rule fitted on held-out rows (see
-        `skxc.fusion.RerankFusion`).
+        it; its ``fit`` gets ``label_features`` too if it takes them. Its scores are joined with the
+        model's by a rule fitted on held-out rows (see `skxc.fusion.RerankFusion`).
+    embedding_weight : float, default=0.2
+        Length of the embedding in what the sparse ranker sees, beside sparse features of length
+        one; 1 as published. The embeddings of training rows fit their labels better than new ones
+        do, and a ranker that relies on them learns little else.
     graph_weight : float, default=0.5
         With a graph: weight of the mean of a label's neighbours against its own vector, when labels
         are clustered.
@@ -147,7 +153,8 @@ class LearnedIndexXC(NeuralBase):
         Graph over the labels: linked labels start in the same clusters. Used for nothing else.
     label_features : LabelTexts, sequence of str, matrix or None, default=None
         Texts or features of the labels, in the same form as the samples: similar labels start in
-        the same clusters, and their words join the vocabulary. Used for nothing else.
+        the same clusters, and their words join the vocabulary. A sparse ranker may learn from them;
+        nothing else does.
     vectorizer : transformer or None, default=None
         Turns texts into features for the bag encoder; None leaves texts to the encoder.
     device : str, default="auto"
@@ -252,6 +259,7 @@ class LearnedIndexXC(NeuralBase):
         "label_learning_rate": [Interval(Real, 0, None, closed="neither")],
         "fine_tuning": [Interval(Real, 0, 1, closed="both")],
         "graph_weight": [Interval(Real, 0, None, closed="left")],
+        "embedding_weight": [Interval(Real, 0, None, closed="left")],
         "sparse_ranker": [HasMethods(["fit", "decision_function"]), None],
     }
 
@@ -281,6 +289,7 @@ class LearnedIndexXC(NeuralBase):
         label_learning_rate: float = 5e-3,
         fine_tuning: float = 1.0,
         sparse_ranker: Any = None,
+        embedding_weight: float = 0.2,
         graph_weight: float = 0.5,
         batch_size: Any = "auto",
         max_grad_norm: float | None = None,
@@ -333,6 +342,7 @@ class LearnedIndexXC(NeuralBase):
         self.label_learning_rate = label_learning_rate
         self.fine_tuning = fine_tuning
         self.sparse_ranker = sparse_ranker
+        self.embedding_weight = embedding_weight
         self.graph_weight = graph_weight
         self.batch_size = batch_size
         self.max_grad_norm = max_grad_norm
@@ -362,6 +372,7 @@ class LearnedIndexXC(NeuralBase):
             "averaged_epochs": 24,
             "dropout": 0.5,
             "fine_tuning": 0.1,
+            "embedding_weight": 1.0,
         }
         return cls(**{**published, **params})
 
@@ -610,20 +621,32 @@ class LearnedIndexXC(NeuralBase):
         """Train the ranker on the model's own answers, and the fusion on held-out rows."""
         # A label that only held-out rows have must look unseen, or its count tells what is right.
         self.trained_frequency_ = np.bincount(data.y.indices, minlength=data.n_labels)
-        candidates = self._candidates(data.X, self.top_k)
-        ranker, features = clone(self.sparse_ranker), self._joined_features(data.X)
-        if takes_candidates(ranker):
-            ranker.fit(features, data.y, candidates=candidates)
-        else:
-            ranker.fit(features, data.y)
-        self.ranker_ = ranker
-        candidates = self._candidates(held_out.X, self.top_k)
+        ranker = clone(self.sparse_ranker)
+        sides = {}
+        if takes(ranker, "candidates"):
+            sides["candidates"] = self._own_candidates(data)
+        if takes(ranker, "label_features") and data.label_features is not None:
+            sides["label_features"] = self._joined_features(data.label_features)
+        self.ranker_ = ranker.fit(self._joined_features(data.X), data.y, **sides)
+        candidates = self._own_candidates(held_out)
         margins = score_candidates(ranker, self._joined_features(held_out.X), candidates)
         self.fusion_ = RerankFusion().fit(candidates, margins, held_out.y, self.trained_frequency_)
 
+    def _own_candidates(self, data: TrainingSet) -> sp.csr_array:
+        """Return the model's answers, without labels whose text is that of the row."""
+        candidates = self._candidates(data.X, self.top_k)
+        own = same_text_pairs(data.X, data.label_features, data.y)
+        return candidates if own is None else drop_pairs(candidates, own)
+
+    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
+        scores = self._retrieve(held_out.X, self.top_k)
+        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
+        scores = scores if own is None else drop_pairs(scores, own)
+        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
+
     def _joined_features(self, X: Features) -> sp.csr_array:
-        """Return [embedding | sparse features], both of length one."""
-        dense = sp.csr_array(self._embed(X))
+        """Return [embedding | sparse features]."""
+        dense = sp.csr_array(self._embed(X) * np.float32(self.embedding_weight))
         return sp.csr_array(sp.hstack([dense, self._sparse(X)], format="csr"))
 
     def _candidates(self, X: Features, k: int) -> sp.csr_array:

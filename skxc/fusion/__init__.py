@@ -7,7 +7,7 @@ from skxc.fusion._candidates import Candidates, collect_candidates
 from skxc.fusion._combiner import Combiner
 from skxc.fusion._learn import Learned, learn_combiner
 from skxc.fusion._objective import Objective, make_objective
-from skxc.fusion._rerank import RerankFusion, score_candidates, takes_candidates
+from skxc.fusion._rerank import RerankFusion, score_candidates, takes
 
 __all__ = [
     "BoostedTrees",
@@ -20,5 +20,5 @@ __all__ = [
     "learn_combiner",
     "make_objective",
     "score_candidates",
-    "takes_candidates",
+    "takes",
 ]

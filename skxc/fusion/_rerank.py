@@ -134,9 +134,9 @@ class RerankFusion(BaseEstimator):
         return _joined(base, self._parts(base, ranker, label_frequency), self.weight_)
 
 
-def takes_candidates(ranker: Any) -> bool:
-    """Tell whether a ranker trains and scores given (row, label) pairs only."""
-    return "candidates" in inspect.signature(ranker.fit).parameters
+def takes(ranker: Any, name: str) -> bool:
+    """Tell whether the ``fit`` of a ranker has a parameter of this name."""
+    return name in inspect.signature(ranker.fit).parameters
 
 
 def score_candidates(ranker: Any, features: sp.csr_array, candidates: sp.csr_array) -> sp.csr_array:
@@ -154,7 +154,7 @@ def score_candidates(ranker: Any, features: sp.csr_array, candidates: sp.csr_arr
     -------
     csr_array of float32, shape (n, n_labels)
     """
-    if takes_candidates(ranker):
+    if takes(ranker, "candidates"):
         return ranker.decision_function(features, candidates=candidates)
     scores = ranker.decision_function(features)
     rows = row_ids(candidates)

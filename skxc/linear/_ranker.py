@@ -45,8 +45,11 @@ class SparseRanker(BaseEstimator):
     ----------
     C : float, default=1.0
         Weight of the losses against the squared norm of the weights.
-    n_negatives : int, default=30
+    n_negatives : int, default=100
         Best candidates of every row that take part in training.
+    label_weight : float, default=0.2
+        Weight of the rows that are made of the labels' own features, one positive row per label.
+        Needs ``label_features``.
     tol : float, default=0.1
         A classifier is trained until its projected gradients lie within this range.
     max_iter : int, default=20
@@ -65,6 +68,7 @@ class SparseRanker(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Interval(Real, 0, None, closed="neither")],
         "n_negatives": [Interval(Integral, 1, None, closed="left")],
+        "label_weight": [Interval(Real, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "prune": [Interval(Real, 0, None, closed="left")],
@@ -75,7 +79,8 @@ class SparseRanker(BaseEstimator):
         self,
         *,
         C: float = 1.0,
-        n_negatives: int = 30,
+        n_negatives: int = 100,
+        label_weight: float = 0.2,
         tol: float = 0.1,
         max_iter: int = 20,
         prune: float = 0.05,
@@ -83,6 +88,7 @@ class SparseRanker(BaseEstimator):
     ) -> None:
         self.C = C
         self.n_negatives = n_negatives
+        self.label_weight = label_weight
         self.tol = tol
         self.max_iter = max_iter
         self.prune = prune
@@ -94,6 +100,7 @@ class SparseRanker(BaseEstimator):
         y: sp.csr_array,
         *,
         candidates: sp.csr_array,
+        label_features: sp.csr_array | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> SparseRanker:
         """Train the classifiers.
@@ -105,6 +112,8 @@ class SparseRanker(BaseEstimator):
         y : csr_array of shape (n, n_labels)
         candidates : csr_array of shape (n, n_labels)
             Scores of another model; the best pairs are trained on, beside those of `y`.
+        label_features : csr_array of shape (n_labels, n_features), default=None
+            Rows of the labels themselves.
         sample_weight : array-like of shape (n,), default=None
 
         Returns
@@ -115,7 +124,13 @@ class SparseRanker(BaseEstimator):
         n, n_labels = y.shape
         weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
         hard = pack_topk(*rank_rows(sp.csr_array(candidates), self.n_negatives), n_labels)
-        pairs = sp.csc_array(_filled(hard, 1) + _filled(y, 2))
+        pairs = sp.csr_array(_filled(hard, 1) + _filled(y, 2))
+        if label_features is not None and self.label_weight > 0:
+            own = _filled(sp.eye_array(n_labels, format="csr"), 2)
+            pairs = sp.vstack([pairs, own], format="csr")
+            X = sp.vstack([X, label_features], format="csr")
+            weight = np.concatenate([weight, np.full(n_labels, self.label_weight)])
+        pairs = sp.csc_array(pairs)
         keep = np.flatnonzero(np.bincount(y.indices, minlength=n_labels))
         weights, bias = _train_labels(
             *_split(unit_rows(sp.csr_array(X))),

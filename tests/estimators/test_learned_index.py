@@ -11,6 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts, LearnedIndexXC, LinearTreeXC
+from skxc.base import TrainingSet
 from skxc.datasets import make_planted_xc
 from skxc.encoders import FrozenEncoder
 from skxc.indices import LabelIndex
@@ -189,7 +190,7 @@ def test_saturated_edges_are_warned_of(data):
     ids=str,
 )
 def test_every_setting_does_something(data, changes):
-    rows = slice(0, 400)
+    rows = slice(0, 200)
     texts, y = data.train_texts[rows], data.train_labels[rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -313,6 +314,40 @@ def test_a_ranker_that_says_nothing_changes_nothing(data):
     plain = model.set_params(sparse_ranker=None).predict_topk(data.test_texts)
     for mine, theirs in zip(ranked, plain, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+class Sided(Recorder):
+    """A ranker that takes label features."""
+
+    def fit(self, X, y, *, candidates, label_features=None):
+        self.side_ = label_features
+        self.candidates_ = candidates
+        return super().fit(X, y, candidates=candidates)
+
+
+def test_a_ranker_gets_the_texts_of_labels_and_not_a_row_s_own_label(data):
+    # Rows that are called like a label do not have it: its text would teach the wrong thing.
+    texts = np.concatenate([data.train_texts[:200], data.label_texts])
+    y = sp.csr_array(sp.vstack([data.train_labels[:200], data.train_labels[200:350]]))
+    own = sp.csr_array(np.pad(np.eye(150), ((200, 0), (0, 0))))
+    y = sp.csr_array(y - y.multiply(own))
+    y.eliminate_zeros()
+    model = make(sparse_ranker=Sided(), tree_epochs=1, n_epochs=1, embedding_weight=0.5)
+    model.fit(texts, y, label_features=data.label_texts)
+    assert model.ranker_.side_.shape == (150, model.ranker_.shapes_[0][1])
+    lengths = np.sqrt(model.ranker_.side_[:, :256].power(2).sum(axis=1))
+    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
+    candidates = model._own_candidates(
+        TrainingSet(
+            X=texts.astype(object),
+            y=y,
+            sample_weight=np.ones(350),
+            label_features=np.asarray(data.label_texts, dtype=object),
+        )
+    )
+    assert candidates.multiply(own).nnz == 0
+    assert candidates.nnz > 350
+    assert make(sparse_ranker=Sided()).fit(texts[:100], y[:100]).ranker_.side_ is None
 
 
 @pytest.fixture(scope="module")

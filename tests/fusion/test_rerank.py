@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 
-from skxc.fusion import RerankFusion, score_candidates, takes_candidates
+from skxc.fusion import RerankFusion, score_candidates, takes
 from skxc.utils._sparse import rank_rows
 
 
@@ -108,8 +108,8 @@ def test_scores_of_candidates_from_any_ranker():
     candidates = sp.csr_array([[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]])
     features = sp.csr_array(np.eye(3))
     asked = Asked()
-    assert takes_candidates(asked)
-    assert not takes_candidates(Dense())
+    assert takes(asked, "candidates")
+    assert not takes(Dense(), "candidates")
     assert score_candidates(asked, features, candidates).data.tolist() == [2] * 5
     dense = score_candidates(Dense().fit(features, None), features, candidates)
     assert dense.data.tolist() == [0, 1, 6, 9, 11]

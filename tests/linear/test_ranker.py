@@ -123,3 +123,18 @@ def test_only_the_best_candidates_are_trained_on():
     first = SparseRanker(n_negatives=1).fit(X, y, candidates=candidates)
     second = SparseRanker().fit(X, y, candidates=sp.csr_array(best))
     np.testing.assert_array_equal(first.bias_, second.bias_)
+
+
+def test_rows_of_the_labels_are_positive_rows_of_their_own_label():
+    X, y, candidates = data()
+    side = sp.csr_array(np.random.default_rng(3).random((5, 12)).astype(np.float32) + 0.01)
+    exact = {"tol": 1e-4, "max_iter": 2000, "label_weight": 0.7}
+    ranker = SparseRanker(**exact).fit(X, y, candidates=candidates, label_features=side)
+    rows = sp.vstack([X, side], format="csr")
+    more = sp.vstack([y, sp.eye_array(5)], format="csr")
+    asked = sp.vstack([candidates, sp.csr_array((5, 5))], format="csr")
+    weight = np.r_[np.ones(80), np.full(5, 0.7)]
+    by_hand = SparseRanker(**exact).fit(rows, more, candidates=asked, sample_weight=weight)
+    np.testing.assert_allclose(ranker.bias_, by_hand.bias_, atol=1e-3)
+    plain = SparseRanker(**exact).fit(X, y, candidates=candidates)
+    assert abs(ranker.bias_ - plain.bias_).max() > 0.01
