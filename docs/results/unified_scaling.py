@@ -4,9 +4,9 @@ Time of a step and peak memory of UnifiedXC as the number of labels grows, on pl
     python docs/results/unified_scaling.py                # 10^3 to 10^6 labels, a process each
     python docs/results/unified_scaling.py 1000 --dtype bfloat16
 
-Batch (512 rows) and pool (1,000 labels) are the same for all sizes. A step is what lies between the
-starts of two batches of an epoch: drawing the pool, both passes, the optimisers. One JSON line per
-size goes to standard output, and the picture to unified_scaling.png.
+Batch (512 rows), pool (1,000 labels) and vocabulary are the same for all sizes. A step is what lies
+between the starts of two batches of an epoch: drawing the pool, both passes, the optimisers. One
+JSON line per size goes to standard output, and the picture to unified_scaling.png.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 
 SIZES = [10**3, 10**4, 10**5, 10**6]
 N_SAMPLES, BATCH, POOL, EPOCHS = 5120, 512, 1000, 4
+TOPICS = 2900  # enough for a million labels; the words of all sizes are the same
 
 
 def measure(n_labels, dtype):
@@ -28,7 +29,9 @@ def measure(n_labels, dtype):
     from skxc.datasets import make_planted_xc
     from skxc.training import UnifiedTask
 
-    data = make_planted_xc(N_SAMPLES, n_labels, n_test=10, unseen_fraction=0.0, random_state=0)
+    data = make_planted_xc(
+        N_SAMPLES, n_labels, n_test=10, n_topics=TOPICS, unseen_fraction=0.0, random_state=0
+    )
     starts, backward = [[]], UnifiedTask.backward
     per_epoch = -(-N_SAMPLES // BATCH) - 1  # 5 % of the rows are held out for calibration
 

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skxc.base import Features, TrainingSet
-from skxc.estimators._encoder_base import EncoderBase, figures, label_graph, search_exactly
+from skxc.estimators._encoder_base import (
+    EncoderBase,
+    figures,
+    label_graph,
+    search_exactly,
+)
 from skxc.estimators._neural import Run
 from skxc.exceptions import LabelTextWarning
 from skxc.negatives import AllLabels, InBatch, Mined, Negatives
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 POOL_PER_ROW = 3
 # Width of a head, unless it is given or the encoder is narrower.
 WIDEST_HEAD = 384
+# Label vectors that are computed at once beside the whole table, for the sake of memory.
+LABELS_AT_ONCE = 16_384
 # Labels that are searched for every row when mining.
 MINED_DEPTH = 100
 
@@ -457,9 +464,7 @@ class UnifiedXC(EncoderBase):
         if self.label_init == "text" and self.head_weight < 1:
             # Only ever negatives, they have learned which samples are not theirs and no more.
             unseen = np.flatnonzero(np.bincount(data.y.indices, minlength=data.n_labels) == 0)
-            texts = task.project(task.labels[unseen], task.heads.unit_against_labels)
-            trained = vectors[unseen, -task.heads.dim :]
-            vectors[unseen, -task.heads.dim :] = normalize_rows(trained + texts)
+            _average_with_texts(vectors[:, -task.heads.dim :], unseen, task)
         return {
             "encoder_": task.encoder,
             "heads_": {k: v.detach().cpu().numpy() for k, v in task.heads.state_dict().items()},
@@ -570,6 +575,14 @@ class UnifiedXC(EncoderBase):
             grown["free_vectors_"] = np.concatenate([self.free_vectors_, label])
         self._set(grown, _built_indices={})
         return self
+
+
+def _average_with_texts(weights: NDArray[np.float32], labels: Any, task: UnifiedTask) -> None:
+    """Move label vectors of the classifier halfway to the vectors of their texts, in place."""
+    for start in range(0, len(labels), LABELS_AT_ONCE):
+        ids = labels[start : start + LABELS_AT_ONCE]
+        texts = task.project(task.labels[ids], task.heads.unit_against_labels)
+        weights[ids] = normalize_rows(weights[ids] + texts)
 
 
 def _trained_heads(head_weight: float) -> str:
