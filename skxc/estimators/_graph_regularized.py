@@ -403,15 +403,15 @@ class GraphRegularizedXC(DualEncoderXC):
         from skxc.training import GraphTerm
 
         sides = self._edges_of_sides(run.data)
-        groups = _groups(run.data)
+        hidden = {side: self._hidden(side, run.data) for side in sides}
         rng = stream(run.seed, "walk")
         terms = []
-        for graph, (start, stop) in groups.items():
+        for graph, (start, stop) in _groups(run.data).items():
             for side, edges in sides.items():
                 inside = (edges.indices >= start) & (edges.indices < stop)
                 walked = self._densify(keep_edges(edges, inside), rng)
                 if walked.nnz:
-                    terms.append(GraphTerm(graph, side, walked, self._hidden(side, run.data)))
+                    terms.append(GraphTerm(graph, side, walked, hidden[side]))
         return terms
 
     def _edges_of_sides(self, data: TrainingSet) -> dict[str, sp.csr_array]:
