@@ -14,15 +14,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.graphs._prune import keep_strongest, without_diagonal
-from skxc.utils._sparse import normalize_rows, row_ids
+from skxc.graphs._prune import edge_cosines, keep_edges, keep_strongest, without_diagonal
+from skxc.utils._sparse import normalize_rows
 
 
 def without_columns(y: sp.csr_array, columns: NDArray[np.bool_]) -> sp.csr_array:
     """Return the matrix with the entries of these columns, a mask of shape (L,), removed."""
-    keep = ~columns[y.indices]
-    indptr = np.concatenate([[0], np.cumsum(keep)])[y.indptr]
-    return sp.csr_array((y.data[keep], y.indices[keep], indptr), shape=y.shape)
+    return keep_edges(y, ~columns[y.indices])
 
 
 def drop_unlike(
@@ -43,13 +41,7 @@ def drop_unlike(
     csr_array of shape (L, L)
     """
     unit = normalize_rows(vectors)
-    rows, keep = row_ids(graph), np.empty(graph.nnz, dtype=bool)
-    for start in range(0, graph.nnz, 2**17):
-        part = slice(start, start + 2**17)
-        cosine = np.einsum("ed,ed->e", unit[rows[part]], unit[graph.indices[part]])
-        keep[part] = 1 - cosine <= max_distance
-    indptr = np.concatenate([[0], np.cumsum(keep)])[graph.indptr]
-    return sp.csr_array((graph.data[keep], graph.indices[keep], indptr), shape=graph.shape)
+    return keep_edges(graph, 1 - edge_cosines(graph, unit, unit) <= max_distance)
 
 
 def strongest_with_self_loops(visits: sp.csr_array, top_k: int) -> sp.csr_array:
