@@ -22,7 +22,7 @@ from skxc.graphs._prune import (
     without_diagonal,
     without_hubs,
 )
-from skxc.graphs._walk import random_walk, simulated_walk
+from skxc.graphs._walk import random_walk, row_shares, simulated_walk
 
 __all__ = [
     "as_ones",
@@ -37,6 +37,7 @@ __all__ = [
     "normalize_degrees",
     "propagate",
     "random_walk",
+    "row_shares",
     "simulated_walk",
     "strongest_with_self_loops",
     "visited_columns",

@@ -119,10 +119,11 @@ def _steps(
     """Return the transition matrices from labels to rows and from rows to labels."""
     links = sp.csr_array((np.ones(y.nnz), y.indices, y.indptr), shape=y.shape)
     weighted = links.T if row_weight is None else links.T.multiply(row_weight)
-    return _stochastic(sp.csr_array(weighted)), _stochastic(links)
+    return row_shares(sp.csr_array(weighted)), row_shares(links)
 
 
-def _stochastic(matrix: sp.csr_array) -> sp.csr_array:
+def row_shares(matrix: sp.csr_array) -> sp.csr_array:
+    """Return the matrix with rows that add up to 1; empty rows stay empty."""
     total = matrix.sum(axis=1)
     return sp.csr_array(sp.diags_array(1 / np.where(total > 0, total, 1)) @ matrix)
 
