@@ -8,11 +8,19 @@ from skxc.inspection._deciles import (
     precision_by_frequency,
 )
 from skxc.inspection._graph_terms import plot_edge_survival, plot_graph_weights
+from skxc.inspection._neighborhood import (
+    Neighborhood,
+    label_neighborhood,
+    plot_label_neighborhood,
+)
 
 __all__ = [
     "FrequencyBins",
+    "Neighborhood",
+    "label_neighborhood",
     "plot_edge_survival",
     "plot_graph_weights",
+    "plot_label_neighborhood",
     "plot_precision_by_frequency",
     "precision_by_frequency",
 ]
