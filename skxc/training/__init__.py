@@ -7,6 +7,8 @@ from skxc.training._checkpoint import Checkpoint, fingerprint
 from skxc.training._classifier import ClassifierTask
 from skxc.training._dual_encoder import DualEncoderTask
 from skxc.training._edges import LearnedEdges, TreeEdges
+from skxc.training._fused_classifier import DocumentBlock, FusedClassifiers, ResidualBlock
+from skxc.training._fused_task import FusedClassifierTask
 from skxc.training._grad_cache import backward_in_chunks
 from skxc.training._graph_terms import GraphRegularizedTask, GraphTerm, TermSettings
 from skxc.training._heads import TwoHeads
@@ -27,8 +29,11 @@ __all__ = [
     "BanditSettings",
     "Checkpoint",
     "ClassifierTask",
+    "DocumentBlock",
     "DualEncoderTask",
     "FixedWeights",
+    "FusedClassifierTask",
+    "FusedClassifiers",
     "GraphRegularizedTask",
     "GraphTerm",
     "LabelTable",
@@ -39,6 +44,7 @@ __all__ = [
     "PoolSettings",
     "PoolTask",
     "Progress",
+    "ResidualBlock",
     "RowSparseAdam",
     "Task",
     "TermSettings",

@@ -1,0 +1,170 @@
+"""What the stages of a LabelGraphXC train: cells, targets, gradients."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from skxc.batching import UniformBatches
+from skxc.encoders import BagEncoder
+from skxc.training import FusedClassifierTask, Plan, train
+from skxc.training._fused_task import candidate_targets
+
+N, L, DIM = 12, 9, 6
+RNG = np.random.default_rng(0)
+Y = sp.csr_array((RNG.random((N, L)) < 0.25).astype(np.float32))
+CANDIDATES = sp.csr_array((RNG.random((N, L)) < 0.5).astype(np.float32) * 0.3)
+HOP = sp.csr_array(RNG.random((L, L)).astype(np.float32) / L)
+ROWS, TEXTS = (RNG.normal(size=(n, DIM)).astype(np.float32) for n in (N, L))
+
+
+def make(**params):
+    options = {
+        "rows": ROWS,
+        "texts": TEXTS,
+        "hops": [HOP],
+        "start": HOP @ TEXTS,
+        "y": Y,
+        "sample_weight": np.ones(N),
+        "batches": UniformBatches(N, 4),
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "dropout": 0.0,
+    }
+    return FusedClassifierTask("ranker-0", **{**options, **params})
+
+
+def full_scores(task):
+    task.modules.eval()
+    rows = np.arange(N)
+    with torch.no_grad():
+        documents = task.document_vectors(rows).numpy()
+    return documents @ task.classifier_weights().T + float(task.classifiers.offset.detach())
+
+
+def test_targets_of_candidates():
+    excluded = sp.csr_array((np.random.default_rng(5).random((N, L)) < 0.3).astype(np.float32))
+    for add_missed in (True, False):
+        marks = candidate_targets(CANDIDATES, Y, excluded, add_missed).toarray()
+        for row in range(N):
+            for label in range(L):
+                relevant, listed = Y[row, label] > 0, CANDIDATES[row, label] > 0
+                if relevant:
+                    expected = 1 if listed or add_missed else 0
+                else:
+                    expected = -1 if listed and not excluded[row, label] else 0
+                assert marks[row, label] == expected
+
+
+def test_missed_positives_are_among_the_targets():
+    marks = candidate_targets(sp.csr_array((N, L), dtype=np.float32), Y, None, True)
+    assert ((marks.toarray() == 1) == (Y.toarray() > 0)).all()
+
+
+@pytest.mark.parametrize("candidates", [None, CANDIDATES])
+def test_scores_of_a_batch_equal_the_materialised_ones(candidates):
+    task = make(candidates=candidates)
+    expected = full_scores(task)
+    rows = np.array([7, 2, 10])
+    scores, positives, ignored = task.batch_scores(rows)
+    labels, cells, _, _ = task._cells(rows)
+    for i, row in enumerate(rows):
+        seen = {}
+        for j in range(scores.shape[1]):
+            if ignored is not None and ignored[i, j]:
+                continue
+            label = labels[j] if cells is None else labels[cells[i, j]]
+            seen[int(label)] = bool(positives[i, j])
+            assert float(scores[i, j].detach()) == pytest.approx(expected[row, label], abs=1e-4)
+        listed = set(range(L))
+        if candidates is not None:
+            listed = set(candidates[[row]].indices) | set(Y[[row]].indices)
+        assert set(seen) == listed
+        assert {label for label, is_true in seen.items() if is_true} == set(Y[[row]].indices)
+
+
+def test_pads_teach_nothing():
+    """A row with many candidates makes others longer, but not what they teach."""
+
+    def gradient(rows, lists):
+        task = make(candidates=lists)
+        task.modules.train()
+        with torch.no_grad():
+            task.classifiers.offset.fill_(-2.0)
+        weight = torch.from_numpy(np.array([1.0] + [0.0] * (len(rows) - 1), dtype=np.float32))
+        scores, positives, ignored = task.batch_scores(rows)
+        task.loss(scores, positives, row_weight=weight, ignored=ignored).backward()
+        return task.classifiers.refinement.weight.grad.to_dense()
+
+    long = CANDIDATES.toarray()
+    row = int(np.flatnonzero(np.diff(Y.indptr))[0])
+    other = (row + 1) % N
+    long[other] = 1
+    alone = gradient(np.array([row]), CANDIDATES)
+    together = gradient(np.array([row, other]), sp.csr_array(long))
+    assert alone.abs().sum() > 0
+    torch.testing.assert_close(together, alone)
+
+
+def test_excluded_pairs_are_ignored():
+    excluded = sp.csr_array((N, L), dtype=np.float32).tolil()
+    row = int(np.flatnonzero(np.diff(Y.indptr))[0])
+    label = int(np.flatnonzero(Y.toarray()[row] == 0)[0])
+    excluded[row, label] = 1
+    excluded = sp.csr_array(excluded)
+    _, _, ignored = make(excluded=excluded).batch_scores(np.array([row]))
+    assert torch.nonzero(ignored).tolist() == [[0, label]]
+
+
+@pytest.mark.parametrize("candidates", [None, CANDIDATES])
+def test_the_offset_gives_the_mean_target(candidates):
+    task = make(candidates=candidates)
+    listed = np.ones((N, L), dtype=bool)
+    if candidates is not None:
+        listed = (candidates.toarray() > 0) | (Y.toarray() > 0)
+    probabilities = 1 / (1 + np.exp(-full_scores(task)[listed]))
+    assert probabilities.mean() == pytest.approx(Y.toarray()[listed].mean(), abs=1e-4)
+
+
+def test_training_fits_the_targets():
+    task = make(batches=UniformBatches(N, 4), learning_rate=0.1)
+    before = full_scores(task)
+    progress = train(task, Plan(n_epochs=40, seed=0))
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"] / 3
+    truth = Y.toarray() > 0
+    after = full_scores(task)
+
+    def gap(scores):
+        return scores[truth].mean() - scores[~truth].mean()
+
+    assert gap(after) > gap(before) + 1
+
+
+def test_free_vectors_move_only_where_they_are_candidates():
+    lists = np.zeros((N, L), dtype=np.float32)
+    lists[:, :3] = 1
+    y = sp.csr_array(np.eye(N, L, dtype=np.float32) * (np.arange(L) < 3))
+    task = make(candidates=sp.csr_array(lists), y=y)
+    start = task.classifiers.refinement.to_numpy()
+    np.testing.assert_array_equal(start, (HOP @ TEXTS).astype(np.float32))
+    train(task, Plan(n_epochs=1, seed=0))
+    moved = np.abs(task.classifiers.refinement.to_numpy() - start).sum(axis=1)
+    assert (moved[:3] > 0).all()
+    assert (moved[3:] == 0).all()
+
+
+def test_an_encoder_is_trained_with_its_task():
+    features = sp.csr_array(np.random.default_rng(0).random((N, 20)).astype(np.float32))
+    sides = features, features[:L]
+    encoder = BagEncoder(dim=DIM, residual=False).fit(*sides, seed=0)
+    before = encoder.module_.tokens.detach().clone()
+    task = make(rows=sides[0], texts=sides[1], encoder=encoder, start=None)
+    train(task, Plan(n_epochs=1, seed=0))
+    assert (encoder.module_.tokens - before).abs().max() > 1e-3
+    assert task.fusion_weights().shape == (L, 2)
+    np.testing.assert_allclose(task.fusion_weights().sum(axis=1), 1, rtol=1e-5)
+
+
+def test_without_held_out_rows_there_is_no_figure():
+    with pytest.raises(ValueError, match="no held-out rows"):
+        make().evaluate()
