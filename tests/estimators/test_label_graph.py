@@ -162,6 +162,17 @@ def test_members_are_averaged_and_the_first_does_not_change(features):
     np.testing.assert_allclose(answers(three, X), mean, rtol=1e-5)
 
 
+@pytest.mark.parametrize("walk", ["exact", "simulate"])
+def test_a_seed_fixes_the_model(features, walk):
+    X, y, side = features
+    first, again, other = (
+        make(walk=walk, random_state=seed, n_jobs=jobs).fit(X, y, label_features=side)
+        for seed, jobs in ((0, None), (0, 2), (1, None))
+    )
+    np.testing.assert_allclose(answers(first, X), answers(again, X), rtol=1e-4)
+    assert not np.allclose(answers(first, X), answers(other, X))
+
+
 def test_the_refinement_starts_at_the_text_of_the_neighbours(features, monkeypatch):
     from skxc.training import FusedClassifierTask
 

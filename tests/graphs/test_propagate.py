@@ -1,7 +1,13 @@
 import numpy as np
 import scipy.sparse as sp
 
-from skxc.graphs import normalize_degrees, propagate, random_walk, strongest_with_self_loops
+from skxc.graphs import (
+    keep_strongest,
+    normalize_degrees,
+    propagate,
+    random_walk,
+    strongest_with_self_loops,
+)
 from tests.graphs.test_walk import Y, toy
 
 NORMALIZED = np.array(
@@ -51,3 +57,20 @@ def test_lists_only_grow_and_only_the_best_arrive():
         expected[best] += arrived[best]
         np.testing.assert_allclose(after, expected / 2, atol=1e-6)
         assert set(np.flatnonzero(before)) <= set(spread[[row]].indices.tolist())
+
+
+def test_lists_of_equal_length_find_more():
+    """Labels come in groups of four, of which a scorer finds half and confuses some."""
+    rng = np.random.default_rng(0)
+    y = sp.csr_array(np.kron(np.eye(15), np.ones((20, 4))))
+    graph = normalize_degrees(strongest_with_self_loops(random_walk(y), 10))
+    group = rng.integers(15, size=300)
+    truth = np.kron(np.eye(15), np.ones(4))[group] > 0
+    noisy = np.where(truth, rng.random((300, 60)) < 0.5, rng.random((300, 60)) < 0.05)
+    scores = sp.csr_array(noisy * rng.random((300, 60)).astype(np.float32))
+
+    def recall(lists):
+        best = keep_strongest(lists, 4).toarray() > 0
+        return (best & truth).sum() / truth.sum()
+
+    assert recall(propagate(scores, graph, 4)) > recall(scores) + 0.1

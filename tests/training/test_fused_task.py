@@ -9,6 +9,7 @@ from skxc.batching import UniformBatches
 from skxc.encoders import BagEncoder
 from skxc.training import FusedClassifierTask, Plan, train
 from skxc.training._fused_task import candidate_targets
+from skxc.utils._sparse import normalize_rows
 
 N, L, DIM = 12, 9, 6
 RNG = np.random.default_rng(0)
@@ -138,6 +139,17 @@ def test_training_fits_the_targets():
         return scores[truth].mean() - scores[~truth].mean()
 
     assert gap(after) > gap(before) + 1
+
+
+def test_a_random_start_is_worse():
+    rows = normalize_rows(Y @ TEXTS).astype(np.float32)
+    losses = []
+    for start in (TEXTS, np.random.default_rng(1).normal(size=(L, DIM)).astype(np.float32)):
+        task = make(rows=rows, start=start, hops=[sp.csr_array(sp.eye_array(L))])
+        task.modules.eval()
+        scores, positives, _ = task.batch_scores(np.flatnonzero(np.diff(Y.indptr)))
+        losses.append(float(task.loss(scores, positives).detach()))
+    assert losses[0] < losses[1]
 
 
 def test_free_vectors_move_only_where_they_are_candidates():
