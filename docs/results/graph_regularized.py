@@ -117,8 +117,8 @@ def run(data, graphs, variant, seed):
         "variant": variant,
         "seed": seed,
         "fit_cpu_s": round(time.process_time() - begun, 1),
-        "epoch_cpu_s": round(getattr(model, "epoch_cpu_s", np.nan), 2),
-        "texts_per_step": round(getattr(model, "texts_per_step", np.nan)),
+        "epoch_cpu_s": round(getattr(model, "epoch_cpu_s", 0), 2),
+        "texts_per_step": round(getattr(model, "texts_per_step", 0)),
         "edges_kept": {k: round(float(v[-1]), 3) for k, v in edge_survival(model) if len(v)},
     }
     if not ablation:
