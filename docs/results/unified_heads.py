@@ -16,7 +16,8 @@ from skxc import LabelTexts, UnifiedXC
 from skxc.commands._process import cpu_seconds
 from skxc.commands._scores import percentages
 from skxc.datasets import load_xc_repository
-from skxc.utils._sparse import pack_topk
+from skxc.inspection import precision_by_frequency
+from skxc.utils._sparse import drop_pairs, pack_topk
 
 HEADS = ("both", "dual_encoder", "classifier")
 
@@ -29,9 +30,26 @@ def measure(data, params, seed):
     seconds = round(cpu_seconds() - start, 1)
     for head in HEADS if model.trained_heads_ == "both" else [model.trained_heads_]:
         found = model.set_params(prediction_head=head).predict_topk(data.test_texts, k=120)
-        figures = percentages(pack_topk(*found, data.n_labels), data, asked=100)
+        scores = pack_topk(*found, data.n_labels)
+        figures = percentages(scores, data, asked=100)
         report = {name: round(figure, 3) for name, figure in model.pool_report_.items()}
-        yield {"head": head, **figures, "fit_cpu_s": seconds, "pool_report": report}
+        yield {
+            "head": head,
+            **figures,
+            "fit_cpu_s": seconds,
+            "pool_report": report,
+            "by_frequency": by_frequency(data, scores, model.label_frequency_),
+        }
+
+
+def by_frequency(data, scores, frequency):
+    """Return {training frequency of the best label: (predictions, hits)}, in per cent of rows."""
+    bins = precision_by_frequency(
+        data.test_labels, drop_pairs(scores, data.test_filter), frequency, k=1, n_bins=8
+    )
+    share = 100 / data.n_test
+    counts = zip(bins.names, bins.n_predicted, bins.n_hits, strict=True)
+    return {name: (round(share * n, 1), round(share * hits, 1)) for name, n, hits in counts}
 
 
 def main():
