@@ -189,7 +189,7 @@ class LearnedIndexXC(NeuralBase):
     fusion_ : RerankFusion
         What joins its scores with the model's.
     trained_frequency_ : ndarray of shape (n_labels,)
-        Training rows of every label without the held-out ones: what `fusion_` knows of labels.
+        Weighted rows of every label without the held-out ones: what `fusion_` knows of labels.
     n_iter_ : int
         Number of epochs.
     classes_ : ndarray of shape (n_labels,)
@@ -620,9 +620,11 @@ class LearnedIndexXC(NeuralBase):
     def _fit_ranker(self, data: TrainingSet, held_out: TrainingSet) -> None:
         """Train the ranker on the model's own answers, and the fusion on held-out rows."""
         # A label that only held-out rows have must look unseen, or its count tells what is right.
-        self.trained_frequency_ = np.bincount(data.y.indices, minlength=data.n_labels)
+        self.trained_frequency_ = data.y.T @ data.sample_weight
         ranker = clone(self.sparse_ranker)
         sides = {}
+        if takes(ranker, "sample_weight"):
+            sides["sample_weight"] = data.sample_weight
         if takes(ranker, "candidates"):
             sides["candidates"] = self._own_candidates(data)
         if takes(ranker, "label_features") and data.label_features is not None:

@@ -350,6 +350,24 @@ def test_a_ranker_gets_the_texts_of_labels_and_not_a_row_s_own_label(data):
     assert make(sparse_ranker=Sided()).fit(texts[:100], y[:100]).ranker_.side_ is None
 
 
+class Weighted(Recorder):
+    """A ranker that takes weights of rows."""
+
+    def fit(self, X, y, *, candidates, sample_weight):
+        self.weight_ = sample_weight
+        return super().fit(X, y, candidates=candidates)
+
+
+def test_weights_of_rows_reach_the_ranker(data):
+    rows = slice(0, 60)
+    model = make(sparse_ranker=Weighted(), tree_epochs=1, n_epochs=1).fit(
+        data.train_texts[rows], data.train_labels[rows], sample_weight=np.full(60, 3.0)
+    )
+    assert set(model.ranker_.weight_) == {3.0}
+    assert 0 < model.trained_frequency_.sum() < model.label_frequency_.sum()
+    assert (model.trained_frequency_ % 3 == 0).all()
+
+
 @pytest.fixture(scope="module")
 def ranked(data):
     return make(sparse_ranker=SparseRanker()).fit(data.train_texts, data.train_labels)
