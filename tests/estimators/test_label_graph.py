@@ -319,6 +319,42 @@ def test_a_finished_fit_is_not_repeated(features, tmp_path, monkeypatch):
     assert_same_model(make(checkpoint_dir=tmp_path).fit(X, y, label_features=side), first, X)
 
 
+class Watcher:
+    """A callback that asks the estimator of every epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self, estimator, context):
+        """Nothing to prepare."""
+
+    def teardown(self, estimator, context):
+        """Nothing to tidy up."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Wait for the end."""
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator, metadata):
+        if context.task_name != "fit":
+            self.seen.append((context.task_name, fitted_estimator.score(X, y)))
+        return False
+
+
+def test_callbacks_see_every_epoch_of_every_stage(features):
+    pytest.importorskip("sklearn.callback")
+    X, y, side = features
+    watcher = Watcher()
+    model = make(n_epochs=(2, 1, 2)).set_callbacks(watcher).fit(X, y, label_features=side)
+    assert [name for name, _ in watcher.seen] == [
+        *["surrogate epoch"] * 2,
+        "shortlister-0 epoch",
+        *["ranker-0 epoch"] * 2,
+    ]
+    assert all(0 <= score <= 1 for _, score in watcher.seen)
+    # Watching must not change the training.
+    assert_same_model(model, make(n_epochs=(2, 1, 2)).fit(X, y, label_features=side), X)
+
+
 def test_saved_models_answer_the_same(features, tmp_path):
     X, y, side = features
     model = make(n_estimators=2).fit(X, y, label_features=side)
