@@ -29,6 +29,7 @@ ABLATIONS = {
     "no point side": {"regularize_points": False},
     "no label side": {"regularize_labels": False},
     "fixed weights": {"graph_weights": 0.3},
+    "weights a third": {"graph_weights": 0.1},
     "constant weights": {"graph_weights": 0.3, "graph_schedule": "constant"},
     "with a walk": {"walk": "series"},
     "triplet terms": {"graph_loss": "triplet", "bandit_init": 1.0},
