@@ -186,8 +186,8 @@ class LabelGraphXC(EncoderBase):
     add_missed_positives : bool, default=True
         Whether the ranker also learns from labels that the shortlist missed.
     loss : {"decoupled", "bce"}, default="decoupled"
-        Of all stages: the decoupled softmax of DEXML, or the logistic loss of the paper, from which
-        word vectors learn in many times the epochs only.
+        Of all stages: the decoupled softmax of DEXML, or the logistic loss of the paper, which
+        serves rare labels less.
     temperature : float, default=0.05
         Divides the cosines of documents and classifiers.
     dropout : float, default=0.2
