@@ -319,6 +319,34 @@ def test_a_finished_fit_is_not_repeated(features, tmp_path, monkeypatch):
     assert_same_model(make(checkpoint_dir=tmp_path).fit(X, y, label_features=side), first, X)
 
 
+@pytest.mark.parametrize("stage", ["surrogate", "shortlister", "ranker"])
+def test_a_killed_fit_goes_on(features, tmp_path, stage):
+    X, y, side = features
+    plain = make().fit(X, y, label_features=side)
+
+    class Killed(Exception):
+        pass
+
+    class Killing(LabelGraphXC):
+        def _train(self, run, task, n_epochs):
+            if task.name.startswith(stage) and run.held_out is None:
+                start = task.refresh
+
+                def refresh(epoch, rng):
+                    if epoch == n_epochs - 1:
+                        raise Killed
+                    start(epoch, rng)
+
+                task.refresh = refresh
+            return super()._train(run, task, n_epochs)
+
+    killing = Killing(**{**make().get_params(), "checkpoint_dir": tmp_path})
+    with pytest.raises(Killed):
+        killing.fit(X, y, label_features=side)
+    resumed = make(checkpoint_dir=tmp_path).fit(X, y, label_features=side)
+    assert_same_model(resumed, plain, X)
+
+
 class Watcher:
     """A callback that asks the estimator of every epoch."""
 
