@@ -17,13 +17,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skxc.base import TrainingSet
 from skxc.estimators._encoder_base import (
-    BLOCK_ROWS,
     EncoderBase,
     figures,
     label_graph,
     search_exactly,
 )
-from skxc.estimators._neural import Run
+from skxc.estimators._neural import BLOCK_ROWS, Run
 from skxc.indices import (
     Votes,
     add_votes,

@@ -19,20 +19,16 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skxc.base import Features, TrainingSet
-from skxc.calibration import TopKCalibrator
 from skxc.encoders import Encoder, make_encoder
 from skxc.estimators._neural import NeuralBase, Run
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
 from skxc.indices import ExactIndex, Index, LabelIndex, make_index
-from skxc.utils._same_text import same_text_pairs
-from skxc.utils._sparse import TopK, drop_pairs, normalize_rows
+from skxc.utils._sparse import TopK, normalize_rows
 
 if TYPE_CHECKING:
     from skxc.training import PoolTask, Progress
 
-# Queries searched at once: bounds the memory of a prediction, however many rows and labels.
-BLOCK_ROWS = 1024
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
 # Share of unknown words above which new labels deserve a warning.
@@ -55,10 +51,6 @@ class EncoderBase(NeuralBase):
     }
 
     # ---- what a subclass writes
-
-    def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
-        """Return the best labels of a block of embedded samples."""
-        raise NotImplementedError(f"{type(self).__name__} must define `_search_block`.")
 
     def _vectors(self, side: str) -> NDArray[np.float32]:
         """Return the vectors that the index of this name holds."""
@@ -111,30 +103,10 @@ class EncoderBase(NeuralBase):
                 stacklevel=2,
             )
 
-    def _set(self, attributes: dict[str, Any], **more: Any) -> None:
-        self.__dict__.update(attributes, **more)
-
     # ---- search
 
-    def _embed(self, X: Features) -> NDArray[np.float32]:
-        encoder = self.encoder_.to(self._device())
-        return encoder.encode(encoder.prepare(X), precision=self.precision)
-
     def _search(self, X: Features, k: int) -> TopK:
-        queries = self._embed(X)
-        blocks = [
-            self._search_block(queries[start : start + BLOCK_ROWS], k)
-            for start in range(0, len(queries), BLOCK_ROWS)
-        ]
-        labels, scores = zip(*blocks, strict=True)
-        return np.concatenate(labels), np.concatenate(scores)
-
-    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
-        scores = self._retrieve(held_out.X, self.top_k)
-        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
-        if own is not None:
-            scores = drop_pairs(scores, own)
-        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
+        return self._search_in_blocks(self._embed(X), k)
 
     def _index(self, side: str) -> Index:
         """Return the index over these vectors, built when it is first asked for."""

@@ -23,8 +23,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skxc.base import Features, TrainingSet
 from skxc.clustering import balanced_kmeans_apart
 from skxc.encoders import BagEncoder, Encoder
-from skxc.estimators._encoder_base import BLOCK_ROWS, EncoderBase, search_exactly
-from skxc.estimators._neural import NeuralBase, Run
+from skxc.estimators._encoder_base import EncoderBase, search_exactly
+from skxc.estimators._neural import BLOCK_ROWS, NeuralBase, Run
 from skxc.estimators._shortlist_ranker import DocumentMap, ShortlistRanker
 from skxc.graphs import (
     cluster_graph,
@@ -39,6 +39,7 @@ from skxc.graphs import (
     strongest_with_self_loops,
     without_columns,
 )
+from skxc.metrics import precision_at_k
 from skxc.utils._random import stream
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import (
@@ -46,7 +47,6 @@ from skxc.utils._sparse import (
     drop_pairs,
     index_dtype,
     normalize_rows,
-    pack_topk,
     pair_ids,
     rank_rows,
 )
@@ -268,6 +268,8 @@ class LabelGraphXC(EncoderBase):
     warm_start: ClassVar[bool] = False
     precision: ClassVar[str] = "float32"
     _named_graphs: ClassVar[tuple[str, ...]] = ()
+    # Building the classifiers is most of a step, so that smaller batches are not cheaper.
+    _fewest_steps: ClassVar[int] = 16
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
@@ -479,15 +481,6 @@ class LabelGraphXC(EncoderBase):
     def _rates(self) -> tuple[float, ...]:
         rates = LEARNING_RATES if self.learning_rate is None else self.learning_rate
         return _one_per_stage("learning_rate", rates)
-
-    def _batch_size(self, n_samples: int) -> int:
-        """Return the batch size; "auto" is a power of two that makes at least 16 steps an epoch.
-
-        Building the classifiers is most of a step, so that smaller batches are not cheaper.
-        """
-        if self.batch_size != "auto":
-            return self.batch_size
-        return min(1024, 2 ** (max(n_samples // 16, 64).bit_length() - 1))
 
     def _fit_encoder(self, run: Run) -> Encoder:
         """Return fresh token embeddings; the blocks on top of them belong to the stages."""
@@ -702,7 +695,7 @@ class LabelGraphXC(EncoderBase):
     def _precision(self, problem: Problem, member: ShortlistRanker) -> float:
         """Return a member's precision@1 on the held-out rows."""
         best, _ = rank_rows(self._scores(member, problem.held_rows), 1)
-        return _hit_rate(best, problem.held_y)
+        return precision_at_k(problem.held_y, best, k=1)
 
     def _figures(
         self,
@@ -750,13 +743,7 @@ class LabelGraphXC(EncoderBase):
         return encoder.encode(normalize_rows(encoder.prepare(X)))
 
     def _search(self, X: Features, k: int) -> TopK:
-        rows = normalize_rows(self.encoder_.prepare(X))
-        blocks = [
-            self._search_block(rows[start : start + BLOCK_ROWS], k)
-            for start in range(0, rows.shape[0], BLOCK_ROWS)
-        ]
-        labels, scores = zip(*blocks, strict=True)
-        return np.concatenate(labels), np.concatenate(scores)
+        return self._search_in_blocks(normalize_rows(self.encoder_.prepare(X)), k)
 
     def _search_block(self, queries: sp.csr_array, k: int) -> TopK:
         """Return the best labels of a block of prepared rows: the mean over the members."""
@@ -782,16 +769,8 @@ class LabelGraphXC(EncoderBase):
 
 def text_vectors(encoder: Encoder, rows: sp.csr_array) -> Vectors:
     """Return ``E^T x`` of prepared rows, shape (n, d), not normalised."""
-    import torch
-
-    encoder.module_.eval()
-    step = encoder.rows_at_once
-    with torch.no_grad():
-        blocks = [
-            encoder.module_(rows[start : start + step]).cpu().numpy()
-            for start in range(0, rows.shape[0], step)
-        ]
-    return np.concatenate(blocks)
+    out = np.empty((rows.shape[0], encoder.dim_), dtype=np.float32)
+    return encoder.encode(rows, head=lambda vectors: vectors, out=out)
 
 
 def with_ranker(member: ShortlistRanker, ranker: FusedClassifierTask) -> ShortlistRanker:
@@ -847,14 +826,8 @@ def _share_found(truth: sp.csr_array, found: sp.csr_array) -> float:
     return float(truth.data[hit].sum() / max(truth.data.sum(), 1))
 
 
-def _hit_rate(best: NDArray[np.integer], truth: sp.csr_array) -> float:
-    """Return precision@1, for the best columns of the rows, shape (n, 1)."""
-    hits = pack_topk(best, np.ones(best.shape, dtype=np.float32), truth.shape[1]).multiply(truth)
-    return float(hits.sum() / max(len(best), 1))
-
-
 def _output_precision(task: FusedClassifierTask, vectors: Vectors, truth: sp.csr_array) -> float:
     """Return precision@1 of a task that scores every output."""
     documents = DocumentMap(*task.document.to_numpy())(vectors)
     best = search_exactly(documents, task.classifier_weights(), 1)[0]
-    return _hit_rate(best, sp.csr_array((truth > 0).astype(np.float32)))
+    return precision_at_k(sp.csr_array((truth > 0).astype(np.float32)), best, k=1)

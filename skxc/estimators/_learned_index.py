@@ -25,17 +25,15 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skxc.base import Features, TrainingSet
 from skxc.batching import UniformBatches
-from skxc.calibration import TopKCalibrator
 from skxc.clustering import balanced_kmeans
 from skxc.encoders import Encoder, make_encoder
-from skxc.estimators._encoder_base import BLOCK_ROWS, label_graph
-from skxc.estimators._neural import NeuralBase, Run
+from skxc.estimators._encoder_base import label_graph
+from skxc.estimators._neural import BLOCK_ROWS, NeuralBase, Run, without_own
 from skxc.fusion import RerankFusion, score_candidates, takes
 from skxc.indices import IndexSizes, LabelIndex, counted_edges, index_sizes, tree_edges
 from skxc.linear import label_vectors, unit_rows
 from skxc.utils._random import stream
-from skxc.utils._same_text import same_text_pairs
-from skxc.utils._sparse import TopK, drop_pairs, pack_topk, rank_rows, row_ids
+from skxc.utils._sparse import TopK, pack_topk, rank_rows, row_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -378,15 +376,6 @@ class LearnedIndexXC(NeuralBase):
 
     # ---- fit
 
-    def _batch_size(self, n_samples: int) -> int:
-        """Return the batch size; "auto" is a power of two that makes at least 32 steps an epoch.
-
-        Clusters start at random, and need more steps than an encoder that starts from texts.
-        """
-        if self.batch_size != "auto":
-            return self.batch_size
-        return min(1024, 2 ** (max(n_samples // 32, 64).bit_length() - 1))
-
     def _fit(self, data: TrainingSet, held_out: TrainingSet | None) -> None:
         for name in ("tfidf_", "ranker_", "fusion_", "trained_frequency_"):
             self.__dict__.pop(name, None)
@@ -588,9 +577,6 @@ class LearnedIndexXC(NeuralBase):
             "saturated_edges_": index.saturated_share(),
         }
 
-    def _set(self, attributes: dict[str, Any], **more: Any) -> None:
-        self.__dict__.update(attributes, **more)
-
     def _shortlist_recall(self, rows: TrainingSet) -> float:
         rows = rows.take(np.arange(min(rows.n_samples, BLOCK_ROWS)))
         labels, _ = self.label_index_.shortlist(self._embed(rows.X))
@@ -636,15 +622,7 @@ class LearnedIndexXC(NeuralBase):
 
     def _own_candidates(self, data: TrainingSet) -> sp.csr_array:
         """Return the model's answers, without labels whose text is that of the row."""
-        candidates = self._candidates(data.X, self.top_k)
-        own = same_text_pairs(data.X, data.label_features, data.y)
-        return candidates if own is None else drop_pairs(candidates, own)
-
-    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
-        scores = self._retrieve(held_out.X, self.top_k)
-        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
-        scores = scores if own is None else drop_pairs(scores, own)
-        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
+        return without_own(self._candidates(data.X, self.top_k), data)
 
     def _joined_features(self, X: Features) -> sp.csr_array:
         """Return [embedding | sparse features]."""
@@ -656,10 +634,6 @@ class LearnedIndexXC(NeuralBase):
 
     # ---- search
 
-    def _embed(self, X: Features) -> NDArray[np.float32]:
-        encoder = self.encoder_.to(self._device())
-        return encoder.encode(encoder.prepare(X), precision=self.precision)
-
     def _search(self, X: Features, k: int) -> TopK:
         if self.sparse_ranker is None:
             return self._search_index(X, k)
@@ -668,13 +642,7 @@ class LearnedIndexXC(NeuralBase):
         return rank_rows(self.fusion_.join(candidates, margins, self.trained_frequency_), k)
 
     def _search_index(self, X: Features, k: int) -> TopK:
-        queries = self._embed(X)
-        blocks = [
-            self._search_block(queries[start : start + BLOCK_ROWS], k)
-            for start in range(0, len(queries), BLOCK_ROWS)
-        ]
-        labels, scores = zip(*blocks, strict=True)
-        return np.concatenate(labels), np.concatenate(scores)
+        return self._search_in_blocks(self._embed(X), k)
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
         width = self.sizes_.beam_width if self.beam_width is None else self.beam_width

@@ -9,18 +9,26 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import scipy.sparse as sp
 from joblib import effective_n_jobs
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skxc.base import BaseXC, EmbeddingMixin, TrainingSet
+from skxc.base import BaseXC, EmbeddingMixin, Features, TrainingSet
+from skxc.calibration import TopKCalibrator
 from skxc.utils._callbacks import CallbackSupportMixin
 from skxc.utils._random import root_seed
+from skxc.utils._same_text import same_text_pairs
+from skxc.utils._sparse import TopK, drop_pairs
 
 if TYPE_CHECKING:
     import torch
 
     from skxc.training import Progress, Task
 
+# Queries searched at once: bounds the memory of a prediction, however many rows and labels.
+BLOCK_ROWS = 1024
 # Parameters that do not change what is trained, or whose content is hashed as data.
 _NOT_IN_FINGERPRINT = {
     "checkpoint_dir",
@@ -62,6 +70,8 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
     """Base of estimators that train epoch by epoch; a subclass calls `_train` for each stage."""
 
     _accepts_texts: ClassVar[bool] = True
+    #: Steps that an epoch of small data has at least with ``batch_size="auto"``.
+    _fewest_steps: ClassVar[int] = 8
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseXC._parameter_constraints,
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -81,13 +91,13 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
         return not self.early_stopping and super()._gives_rows_back(n_samples)
 
     def _batch_size(self, n_samples: int) -> int:
-        """Return the batch size; "auto" is a power of two that makes at least eight steps an epoch.
+        """Return the batch size; "auto" is a power of two that makes enough steps an epoch.
 
         It is at least 64, below which more steps take longer and teach no more.
         """
         if self.batch_size != "auto":
             return self.batch_size
-        return min(1024, 2 ** (max(n_samples // 8, 64).bit_length() - 1))
+        return min(1024, 2 ** (max(n_samples // self._fewest_steps, 64).bit_length() - 1))
 
     def _device(self) -> torch.device:
         """Return the device to train and predict on, which a loaded model chooses anew."""
@@ -176,6 +186,38 @@ class NeuralBase(CallbackSupportMixin, EmbeddingMixin, BaseXC):
     def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
         """Return the fitted attributes that the current state of a task amounts to."""
         raise NotImplementedError(f"{type(self).__name__} must define `_attributes`.")
+
+    def _set(self, attributes: dict[str, Any], **more: Any) -> None:
+        self.__dict__.update(attributes, **more)
+
+    # ---- search
+
+    def _search_block(self, queries: Any, k: int) -> TopK:
+        """Return the best labels of a block of embedded or prepared samples."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_search_block`.")
+
+    def _embed(self, X: Features) -> NDArray[np.float32]:
+        encoder = self.encoder_.to(self._device())
+        return encoder.encode(encoder.prepare(X), precision=self.precision)
+
+    def _search_in_blocks(self, queries: Any, k: int) -> TopK:
+        """Return the best labels of all queries, whose number does not bound the memory."""
+        blocks = [
+            self._search_block(queries[start : start + BLOCK_ROWS], k)
+            for start in range(0, queries.shape[0], BLOCK_ROWS)
+        ]
+        labels, scores = zip(*blocks, strict=True)
+        return np.concatenate(labels), np.concatenate(scores)
+
+    def _calibrate(self, held_out: TrainingSet) -> TopKCalibrator:
+        scores = without_own(self._retrieve(held_out.X, self.top_k), held_out)
+        return TopKCalibrator().fit(scores, held_out.y, held_out.sample_weight)
+
+
+def without_own(scores: sp.csr_array, data: TrainingSet) -> sp.csr_array:
+    """Return the scores of rows without labels whose text is the row's, which are no answers."""
+    own = same_text_pairs(data.X, data.label_features, data.y)
+    return scores if own is None else drop_pairs(scores, own)
 
 
 def _parts_of_graph(graph: Any) -> tuple[Any, ...]:

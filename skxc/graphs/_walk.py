@@ -17,6 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skxc.graphs._prune import keep_edges
+
 # Labels whose walks are made at once: bounds the memory, however many labels there are.
 BLOCK_LABELS = 1024
 
@@ -139,9 +141,7 @@ def _heaviest(matrix: sp.csr_array, width: int) -> sp.csr_array:
         entries = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
         cut[row] = np.partition(entries, len(entries) - width)[-width]
     # A shade lower, because ties may differ in their last bit.
-    keep = matrix.data >= np.repeat(cut, lengths) * (1 - 1e-9)
-    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+    return keep_edges(matrix, matrix.data >= np.repeat(cut, lengths) * (1 - 1e-9))
 
 
 def _draw(

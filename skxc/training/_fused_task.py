@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skxc.batching import Batching
+from skxc.graphs import keep_edges
 from skxc.losses import BinaryCrossEntropy, Loss
 from skxc.negatives import membership
 from skxc.negatives._pairs import row_entries
@@ -41,7 +42,7 @@ BLOCK_LABELS = 4096
 
 
 class FusedClassifierTask(Task):
-    """Train fused classifiers and a document block with the logistic loss.
+    """Train fused classifiers and a document block on one label space: of clusters, or of labels.
 
     Parameters
     ----------
@@ -289,6 +290,5 @@ def candidate_targets(
     if excluded is not None:
         own = np.isin(pair_ids(marked), pair_ids(excluded))
         keep &= ~own | (marked.data >= 2)
-    indptr = np.concatenate([[0], np.cumsum(keep)])[marked.indptr]
-    sign = np.where(marked.data >= 2, 1, -1).astype(np.int8)
-    return sp.csr_array((sign[keep], marked.indices[keep], indptr), shape=y.shape)
+    marked.data = np.where(marked.data >= 2, 1, -1).astype(np.int8)
+    return keep_edges(marked, keep)

@@ -186,8 +186,8 @@ class LearnedIndexTask(Task):
 
     def backward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
         """Search as the model does now, and accumulate the gradients of the loss."""
-        loss = self.loss(self.encoder.unit_vectors(self.samples[rows], self.settings.precision),
-                         rows, rng)  # fmt: skip
+        vectors = self.encoder.unit_vectors(self.samples[rows], self.settings.precision)
+        loss = self.loss(vectors, rows, rng)
         loss.backward()
         return float(loss.detach())
 

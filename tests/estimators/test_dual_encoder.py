@@ -15,7 +15,7 @@ import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _encoder_base
+from skxc.estimators import _encoder_base, _neural
 from skxc.exceptions import LabelTextWarning
 from skxc.indices import ExactIndex, neighbor_votes
 from skxc.metrics import precision_at_k
@@ -193,7 +193,7 @@ def test_approximate_search_finds_the_same(planted, model, index):
 
 def test_blocks_of_queries(planted, model, monkeypatch):
     expected = model.predict_topk(planted.test_texts, 6)
-    monkeypatch.setattr(_encoder_base, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_neural, "BLOCK_ROWS", 7)
     for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
         np.testing.assert_array_equal(first, second)
     alone = model.predict_topk(planted.test_texts[:1], 6)
@@ -787,7 +787,7 @@ def test_probabilities_are_calibrated_without_the_sample_as_its_own_label(plante
     """A label with the text of the sample is no answer, so its score teaches nothing."""
     seen = []
     monkeypatch.setattr(
-        _encoder_base,
+        _neural,
         "TopKCalibrator",
         lambda: SimpleNamespace(fit=lambda *arguments: seen.append(arguments)),
     )

@@ -12,7 +12,7 @@ import skxc
 from skxc import LabelTexts, UnifiedXC
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _encoder_base
+from skxc.estimators import _neural
 from skxc.exceptions import LabelTextWarning
 from skxc.negatives import AllLabels, InBatch, Mined
 from tests.toys import assert_same_model
@@ -217,7 +217,7 @@ def test_one_head_alone(planted, head_weight, trained, other):
 
 def test_blocks_of_queries(planted, model, monkeypatch):
     expected = model.predict_topk(planted.test_texts, 6)
-    monkeypatch.setattr(_encoder_base, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_neural, "BLOCK_ROWS", 7)
     for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
         np.testing.assert_array_equal(first, second)
 
