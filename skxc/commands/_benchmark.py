@@ -23,6 +23,7 @@ from skxc.commands._data import (
     add_graph_arguments,
     fit_arguments,
     graph_choice,
+    load_rows,
     rows_to_predict,
     sample_rows,
 )
@@ -31,7 +32,7 @@ from skxc.commands._process import wait
 from skxc.commands._scores import percentages
 from skxc.commands._tables import COSTS, summary_table
 from skxc.commands._worker import read_figures
-from skxc.datasets import XCDataset, load_xc_repository
+from skxc.datasets import XCDataset
 
 STDERR = 2  # the descriptor
 START = "import sys; from skxc.commands._worker import main; main(*sys.argv[1:])"
@@ -50,6 +51,7 @@ examples:
   python -m skxc benchmark FOLDER "KNeighborsXC()" "DualEncoderXC(n_epochs=5)" --seed 0 1 2
   python -m skxc benchmark FOLDER "DualEncoderXC()" --graph tag,section --shuffle-graph
   python -m skxc benchmark FOLDER "KNeighborsXC(n_neighbors=10)" --json results.jsonl
+  python -m skxc benchmark FOLDER "DualEncoderXC(temperature=0.1)" --hold-out 2000
 """
 
 
@@ -62,12 +64,14 @@ class Run:
     seed: int
     graph: GraphChoice
     texts: bool = False
+    hold_out: int | None = None
     predictions: Path | None = None
 
     def specification(self) -> str:
         """Return what the process of the run has to know, as JSON."""
         known = {"estimator": self.estimator, "seed": self.seed, "texts": self.texts}
-        return json.dumps({"folder": str(self.folder), "graph": asdict(self.graph), **known})
+        rows = {"folder": str(self.folder), "hold_out": self.hold_out}
+        return json.dumps(rows | known | {"graph": asdict(self.graph)})
 
 
 def add_parser(subparsers: Any) -> None:
@@ -94,6 +98,12 @@ def add_parser(subparsers: Any) -> None:
         "--texts", action="store_true", help="use texts even where features are given"
     )
     parser.add_argument(
+        "--hold-out",
+        type=int,
+        metavar="N",
+        help="score N training rows that are kept out of fit instead of the test rows",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="append the lines to this file too"
     )
     parser.add_argument(
@@ -107,7 +117,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; return 1 if any of the runs failed."""
-    data = load_xc_repository(options.folder)
+    data = load_rows(options.folder, options.hold_out)
     runs = list(_plan(options))
     _check(runs, data)
     records = []
@@ -132,7 +142,8 @@ def _plan(options: argparse.Namespace) -> Iterator[Run]:
         path = options.predictions
         if path is not None and len(pairs) > 1:
             path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        yield Run(options.folder.resolve(), estimator, seed, choice, options.texts, path)
+        folder = options.folder.resolve()
+        yield Run(folder, estimator, seed, choice, options.texts, options.hold_out, path)
 
 
 def _check(runs: list[Run], data: XCDataset) -> None:
@@ -155,7 +166,10 @@ def measure(run: Run, data: XCDataset) -> dict[str, Any]:
             if run.predictions:
                 shutil.copyfile(scratch / "predictions.npz", run.predictions)
     estimator = ast.unparse(ast.parse(run.estimator.strip(), mode="eval"))
-    known = {"dataset": run.folder.name, "estimator": estimator, "graph": run.graph.name}
+    known: dict[str, Any] = {"dataset": run.folder.name}
+    if run.hold_out is not None:
+        known["hold_out"] = run.hold_out
+    known |= {"estimator": estimator, "graph": run.graph.name}
     rest = [*COSTS, "n_iter", "asked", "package", "params", "error"]
     return (
         known | {"seed": run.seed} | metrics | {key: figures[key] for key in rest if key in figures}

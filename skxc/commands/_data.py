@@ -6,6 +6,7 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from skxc.commands._errors import UsageError
-from skxc.datasets import Anchors, XCDataset
+from skxc.datasets import Anchors, XCDataset, hold_out, load_xc_repository
 from skxc.labels import LabelTexts
 from skxc.utils._sparse import normalize_rows
 
@@ -74,6 +75,12 @@ def graph_choice(options: argparse.Namespace) -> GraphChoice:
     if options.shuffle_graph and not (names or options.label_graph):
         raise UsageError("--shuffle-graph needs a graph. Add --graph NAME or --label-graph NAME.")
     return GraphChoice(names, options.label_graph, options.shuffle_graph)
+
+
+def load_rows(folder: Path, n_held_out: int | None) -> XCDataset:
+    """Return a data set, with held-out training rows as its test rows if a number is given."""
+    data = load_xc_repository(folder)
+    return data if n_held_out is None else hold_out(data, n_held_out)
 
 
 def sample_rows(data: XCDataset, prefer_texts: bool = False) -> tuple[Rows, Rows | None]:

@@ -24,13 +24,13 @@ from skxc.commands._data import (
     Rows,
     fit_arguments,
     give_vectorizer,
+    load_rows,
     rows_to_predict,
     sample_rows,
     set_seed,
 )
 from skxc.commands._expression import build_estimator
 from skxc.commands._process import cpu_seconds
-from skxc.datasets import load_xc_repository
 from skxc.utils._sparse import pack_topk
 
 ASKED = 100  # predictions per row ...
@@ -41,7 +41,7 @@ LATENCY_K, LATENCY_ROWS, LATENCY_SECONDS, WARM_UP_CALLS = 10, 300, 10.0, 3
 
 def measure(specification: dict[str, Any], scratch: Path) -> None:
     """Run the steps of one benchmark line; leave figures and predictions in `scratch`."""
-    data = load_xc_repository(Path(specification["folder"]))
+    data = load_rows(Path(specification["folder"]), specification["hold_out"])
     X, _ = sample_rows(data, specification["texts"])
     X_test = rows_to_predict(data, specification["texts"])
     choice, seed = GraphChoice(**specification["graph"]), specification["seed"]

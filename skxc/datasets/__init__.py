@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skxc.datasets._dataset import Anchors, XCDataset
 from skxc.datasets._debian import load_debian_related
+from skxc.datasets._hold_out import hold_out
 from skxc.datasets._io import load_xc_repository, save_xc_repository
 from skxc.datasets._names import labels_from_names, names_from_labels
 from skxc.datasets._planted import PlantedXC, bayes_scores, make_planted_xc
@@ -21,6 +22,7 @@ __all__ = [
     "PlantedXC",
     "XCDataset",
     "bayes_scores",
+    "hold_out",
     "labels_from_names",
     "load_debian_related",
     "load_xc_repository",

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from skxc.commands import _worker, main
 from skxc.commands._scores import percentages
-from skxc.datasets import load_xc_repository
+from skxc.datasets import hold_out, load_xc_repository
 
 METRICS = [f"{m}@{k}" for m in ("P", "nDCG", "PSP") for k in (1, 3, 5)] + ["R@10"]
 COSTS = [
@@ -172,3 +172,21 @@ def test_an_encoder_with_a_shuffled_label_graph(text_folder, capfd):
     assert record["params"]["random_state"] == 1
     assert record["params"]["encoder"] == "BagEncoder(dim=8)"
     assert record["params"]["vectorizer"] is None
+
+
+def test_held_out_training_rows_are_scored_instead_of_test_rows(text_folder, tmp_path, capfd):
+    saved = tmp_path / "top.npz"
+    arguments = ["benchmark", str(text_folder), "KNeighborsXC(n_neighbors=9)"]
+    assert main([*arguments, "--hold-out", "20", "--predictions", str(saved)]) == 0
+    (record,) = _lines(capfd.readouterr())
+    held = hold_out(load_xc_repository(text_folder), 20)
+    assert record["hold_out"] == 20
+    scores = sp.load_npz(saved)
+    assert scores.shape == held.test_labels.shape
+    assert percentages(scores, held, 12) == {name: record[name] for name in METRICS}
+    assert record["R@10"] > 80
+
+
+def test_too_many_held_out_rows_are_refused(text_folder, capsys):
+    assert main(["benchmark", str(text_folder), "KNeighborsXC()", "--hold-out", "100000"]) == 2
+    assert "`n_rows` must be between 1 and" in capsys.readouterr().err
