@@ -45,8 +45,6 @@ class EncoderBase(NeuralBase):
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "n_positives": [Interval(Integral, 1, None, closed="left"), None],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
-        "graph_weight": [Interval(Real, 0, None, closed="left")],
-        "mask_neighbors": ["boolean"],
         "index": [StrOptions({"auto", "exact", "hnsw", "ivf"}), Index, LabelIndex],
     }
 

@@ -16,8 +16,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skxc.base import BaseXC, TrainingSet
-from skxc.estimators._dual_encoder import LOSS_NAMES, DualEncoderXC
+from skxc.base import TrainingSet
+from skxc.estimators._dual_encoder_base import LOSS_NAMES, DualEncoderBase
 from skxc.estimators._encoder_base import label_graph
 from skxc.estimators._neural import Run
 from skxc.exceptions import GraphWarning
@@ -37,16 +37,13 @@ if TYPE_CHECKING:
         TermSettings,
     )
 
-# Parameters of the dual encoder that are about another use of a graph.
-_OTHER_USE = {"graph_weight", "mask_neighbors"}
-
 # Anchors of a label that gets those of its training rows, the most frequent ones.
 DERIVED_ANCHORS = 10
 # Factor of all weights at a share of training that is done.
 SCHEDULES = {"fade": lambda done: max(0.0, 1 - done), "constant": lambda done: 1.0}
 
 
-class GraphRegularizedXC(DualEncoderXC):
+class GraphRegularizedXC(DualEncoderBase):
     """Dual encoder that metadata graphs regularise while it trains (RAMEN).
 
     Metadata nodes (tags, categories, linked pages) that samples and labels share are *anchors*.
@@ -152,11 +149,7 @@ class GraphRegularizedXC(DualEncoderXC):
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"sample_graph": True}
     _accepts_anchors: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            name: constraint
-            for name, constraint in DualEncoderXC._parameter_constraints.items()
-            if name not in _OTHER_USE
-        },
+        **DualEncoderBase._parameter_constraints,
         "graph_loss": [StrOptions(LOSS_NAMES), callable],
         "graph_weights": [
             StrOptions({"bandit"}),
@@ -250,9 +243,31 @@ class GraphRegularizedXC(DualEncoderXC):
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
-        # Not the dual encoder's own constructor, which would set parameters that are not here.
-        BaseXC.__init__(
-            self,
+        super().__init__(
+            encoder=encoder,
+            loss=loss,
+            temperature=temperature,
+            negatives=negatives,
+            n_positives=n_positives,
+            refresh_every=refresh_every,
+            classifier_stage=classifier_stage,
+            classifier_epochs=classifier_epochs,
+            label_dropout=label_dropout,
+            fusion=fusion,
+            neighbor_weight=neighbor_weight,
+            n_neighbors=n_neighbors,
+            neighbor_temperature=neighbor_temperature,
+            index=index,
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            learning_rate=learning_rate,
+            max_grad_norm=max_grad_norm,
+            precision=precision,
+            early_stopping=early_stopping,
+            n_iter_no_change=n_iter_no_change,
+            warm_start=warm_start,
+            checkpoint_dir=checkpoint_dir,
             top_k=top_k,
             threshold=threshold,
             graph=graph,
@@ -263,12 +278,6 @@ class GraphRegularizedXC(DualEncoderXC):
             n_jobs=n_jobs,
             verbose=verbose,
         )
-        self.encoder = encoder
-        self.loss = loss
-        self.temperature = temperature
-        self.negatives = negatives
-        self.n_positives = n_positives
-        self.refresh_every = refresh_every
         self.graph_loss = graph_loss
         self.graph_weights = graph_weights
         self.graph_schedule = graph_schedule
@@ -294,24 +303,6 @@ class GraphRegularizedXC(DualEncoderXC):
         self.prune_warmup = prune_warmup
         self.prune_interval = prune_interval
         self.prune_threshold = prune_threshold
-        self.classifier_stage = classifier_stage
-        self.classifier_epochs = classifier_epochs
-        self.label_dropout = label_dropout
-        self.fusion = fusion
-        self.neighbor_weight = neighbor_weight
-        self.n_neighbors = n_neighbors
-        self.neighbor_temperature = neighbor_temperature
-        self.index = index
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.learning_rate = learning_rate
-        self.max_grad_norm = max_grad_norm
-        self.precision = precision
-        self.early_stopping = early_stopping
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.checkpoint_dir = checkpoint_dir
 
     # ---- fit
 
@@ -385,9 +376,6 @@ class GraphRegularizedXC(DualEncoderXC):
             seed=run.seed,
             **arguments,
         )
-
-    def _graph_settings(self, data: TrainingSet) -> dict[str, Any]:
-        return {}  # pools know nothing of the graph
 
     def _prepare_anchors(self, encoder: Any, labels: Any, data: TrainingSet) -> Any:
         """Return the prepared anchors, which are the labels where they have no texts of their own.

@@ -206,6 +206,8 @@ class UnifiedXC(EncoderBase):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **EncoderBase._parameter_constraints,
         "loss": [StrOptions({"decoupled", "softmax", "balanced"}), callable],
+        "graph_weight": [Interval(Real, 0, None, closed="left")],
+        "mask_neighbors": ["boolean"],
         "head_weight": [Interval(Real, 0, 1, closed="both")],
         "symmetric": ["boolean"],
         "pool_size": [Interval(Integral, 1, None, closed="left"), None],

@@ -6,7 +6,7 @@ import pytest
 from skxc import DualEncoderXC
 from skxc.base import TrainingSet
 from skxc.datasets import make_planted_xc
-from skxc.estimators._dual_encoder import USUAL_VOTE_WEIGHT, VOTE_WEIGHTS
+from skxc.estimators._dual_encoder_base import USUAL_VOTE_WEIGHT, VOTE_WEIGHTS
 from skxc.metrics import ndcg_at_k
 
 
