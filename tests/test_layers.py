@@ -29,7 +29,7 @@ MAY_IMPORT = {
         "utils",
         "exceptions",
     },
-    "training": {"losses", "negatives", "batching", "graphs", "persistence", "utils"},
+    "training": {"losses", "negatives", "batching", "graphs", "metrics", "persistence", "utils"},
     "negatives": {"indices", "clustering", "utils"},
     "batching": {"indices", "clustering", "utils"},
     "linear": {"clustering", "utils"},

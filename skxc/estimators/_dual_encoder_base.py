@@ -174,7 +174,7 @@ class DualEncoderBase(EncoderBase):
             "y": data.y,
             "sample_weight": data.sample_weight,
             "device": run.device,
-            "held_out": None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
+            "held_out": self._watched(held_out, encoder.prepare),
         }
 
     def _free_vectors(self, n_labels: int, dim: int) -> Any:
@@ -236,7 +236,7 @@ class DualEncoderBase(EncoderBase):
             y=data.y,
             sample_weight=data.sample_weight,
             device=run.device,
-            held_out=None if held_out is None else (self._embed(held_out.X), held_out.y),
+            held_out=self._watched(held_out, self._embed),
         )
 
     def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,10 +24,11 @@ from skxc.estimators._neural import NeuralBase, Run
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
 from skxc.indices import ExactIndex, Index, LabelIndex, make_index
+from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK, normalize_rows
 
 if TYPE_CHECKING:
-    from skxc.training import PoolTask, Progress
+    from skxc.training import HeldOut, PoolTask, Progress
 
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
@@ -92,6 +93,17 @@ class EncoderBase(NeuralBase):
             )
         weight = data.sample_weight.astype(np.float32)
         return normalize_rows(sp.csr_array(data.y.T.multiply(weight)) @ samples)
+
+    def _watched(
+        self, held_out: TrainingSet | None, prepare: Callable[[Features], Any]
+    ) -> HeldOut | None:
+        """Return the rows that early stopping watches, prepared as a task takes them."""
+        from skxc.training import HeldOut
+
+        if held_out is None:
+            return None
+        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
+        return HeldOut(prepare(held_out.X), held_out.y, own)
 
     def _warn_if_much_is_masked(self) -> None:
         if self.masked_fraction_ > LARGE_MASKED_SHARE:

@@ -365,7 +365,7 @@ class UnifiedXC(EncoderBase):
             y=data.y,
             sample_weight=data.sample_weight,
             device=run.device,
-            held_out=None if held_out is None else (encoder.prepare(held_out.X), held_out.y),
+            held_out=self._watched(held_out, encoder.prepare),
         )
 
     def _trained_labels(self) -> Any:

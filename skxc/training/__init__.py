@@ -21,7 +21,7 @@ from skxc.training._learned_index import (
 )
 from skxc.training._loop import Plan, Progress, Task, train
 from skxc.training._optim import RowSparseAdam, build_optimizers
-from skxc.training._pool import PoolSettings, PoolTask
+from skxc.training._pool import HeldOut, PoolSettings, PoolTask
 from skxc.training._unified import UnifiedTask
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "FusedClassifiers",
     "GraphRegularizedTask",
     "GraphTerm",
+    "HeldOut",
     "LabelTable",
     "LearnedEdges",
     "LearnedIndexSettings",

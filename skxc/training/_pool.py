@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skxc.batching import Batching
 from skxc.losses import Loss
+from skxc.metrics import precision_at_k
 from skxc.negatives import Negatives, Search, membership, sample_positives
 from skxc.training._loop import Task
 
@@ -156,6 +157,33 @@ class PoolSettings:
     excluded: sp.csr_array | None = None
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that early stopping watches.
+
+    Attributes
+    ----------
+    samples : object
+        As `PoolTask.sample_vectors` takes them.
+    y : csr_array of shape (n_held_out, L)
+        Their labels.
+    own : csr_array of shape (n_held_out, L), or None
+        Labels with the text of the row itself, which are no answers and no mistakes.
+    """
+
+    samples: Any
+    y: sp.csr_array
+    own: sp.csr_array | None = None
+
+    def precision(
+        self, queries: NDArray[np.float32], labels: NDArray[np.float32], search: Search
+    ) -> float:
+        """Return precision@1 of a search of label vectors."""
+        n_own = 0 if self.own is None else int(np.diff(self.own.indptr).max())
+        found = search(queries, labels, min(1 + n_own, self.y.shape[1]))[0]
+        return precision_at_k(self.y, found, k=1, filter_pairs=self.own)
+
+
 class PoolTask(Task):
     """Train vectors of samples and labels on pools; a subclass says what the vectors are.
 
@@ -166,9 +194,8 @@ class PoolTask(Task):
         Training labels.
     sample_weight : ndarray of shape (n,)
     device : torch.device
-    held_out : (object, csr_array) or None
-        Samples, as `sample_vectors` takes them, and their labels, for early stopping: precision@1
-        is watched.
+    held_out : HeldOut or None
+        For early stopping: precision@1 is watched.
     """
 
     #: Whether a label text as a query has its own label as a positive. Where query and label share
@@ -182,7 +209,7 @@ class PoolTask(Task):
         y: sp.csr_array,
         sample_weight: NDArray[np.floating],
         device: torch.device,
-        held_out: tuple[Any, sp.csr_array] | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.settings = settings
         self.y = y
@@ -313,9 +340,9 @@ class PoolTask(Task):
 
     def evaluate(self) -> float:
         """Return precision@1 on the held-out rows."""
-        samples, truth = cast(tuple[Any, Any], self.held_out)
-        best = self.settings.search(self.sample_vectors(samples), self.label_vectors(), 1)[0][:, 0]
-        return float(np.mean(truth[np.arange(len(best)), best]))
+        held_out = cast(HeldOut, self.held_out)
+        queries = self.sample_vectors(held_out.samples)
+        return held_out.precision(queries, self.label_vectors(), self.settings.search)
 
     def get_state(self) -> dict[str, NDArray]:
         """Return the arrays of batches, negatives and report."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from skxc.training._grad_cache import backward_in_chunks
 from skxc.training._heads import TwoHeads
 from skxc.training._label_table import LabelTable, unit_rows
-from skxc.training._pool import Ids, Pool, PoolSettings, PoolTask
+from skxc.training._pool import HeldOut, Ids, Pool, PoolSettings, PoolTask
 from skxc.utils._sparse import normalize_rows
 from skxc.utils._unit_length import unit_length
 
@@ -217,14 +217,14 @@ class UnifiedTask(PoolTask):
 
     def evaluate(self) -> float:
         """Return precision@1 on the held-out rows, by the heads that are trained."""
-        samples, truth = cast(tuple[Any, Any], self.held_out)
+        held_out = cast(HeldOut, self.held_out)
+        samples = held_out.samples
         if 0 < self.head_weight < 1:
             queries = np.empty((samples.shape[0], 2 * self.heads.dim), dtype=np.float32)
             self.project(samples, self.heads.side_by_side, queries)
         else:
             queries = self.sample_vectors(samples)
-        best = self.settings.search(queries, self.prediction_vectors(), 1)[0][:, 0]
-        return float(np.mean(truth[np.arange(len(best)), best]))
+        return held_out.precision(queries, self.prediction_vectors(), self.settings.search)
 
 
 def _parts(ids: Ids, size: int) -> list[Ids]:

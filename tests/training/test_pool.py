@@ -8,7 +8,7 @@ from skxc.batching import ClusteredBatches, UniformBatches  # noqa: E402
 from skxc.indices import ExactIndex  # noqa: E402
 from skxc.losses import DecoupledSoftmax, Triplet  # noqa: E402
 from skxc.negatives import AllLabels, InBatch, Mined  # noqa: E402
-from skxc.training import PoolSettings, PoolTask  # noqa: E402
+from skxc.training import HeldOut, PoolSettings, PoolTask  # noqa: E402
 
 CPU = torch.device("cpu")
 Y = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1]])
@@ -270,10 +270,12 @@ def test_refreshing_is_due_when_batches_or_negatives_say_so():
 def test_precision_on_held_out_rows():
     matrix = sp.csr_array(Y.astype(np.float32))
     samples = np.eye(6, dtype=np.float32)[[0, 5, 3, 1]]  # found: labels 0, 5, 3, 1
-    tests = Vectors(
-        settings(), y=matrix, sample_weight=WEIGHT, device=CPU, held_out=(samples, matrix)
-    )
-    assert tests.evaluate() == 0.5
+    samples[1, 2] = 0.5  # behind label 5 comes label 2, which is right
+    own = sp.csr_array((np.ones(1, np.float32), ([1], [5])), shape=Y.shape)
+    for pairs, expected in ((None, 0.5), (own, 0.75)):
+        watched = HeldOut(samples, matrix, pairs)
+        tests = Vectors(settings(), y=matrix, sample_weight=WEIGHT, device=CPU, held_out=watched)
+        assert tests.evaluate() == expected
 
 
 def test_state_round_trip():
