@@ -83,6 +83,8 @@ class Problem:
         Samples whose text is that of a label which they do not have.
     frequent, unseen : ndarray of bool, shape (L,)
         Head labels, and labels without training rows.
+    graph : csr_array of shape (L, L) or None
+        The user's.
     held_rows, held_y : csr_array of shapes (h, V) and (h, L), or None
         Held-out rows.
     """
@@ -97,6 +99,7 @@ class Problem:
     excluded: sp.csr_array | None
     frequent: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
+    graph: sp.csr_array | None
     held_rows: sp.csr_array | None
     held_y: sp.csr_array | None
 
@@ -408,16 +411,19 @@ class LabelGraphXC(EncoderBase):
         with self._run(data, held_out) as run:
             problem = self._problem(run)
             self._set({"encoder_": problem.encoder, "trained_labels_": problem.labels})
-            self._fit_surrogate(problem)
+            visits = self._visits(problem, 0)
+            self._fit_surrogate(problem, visits)
             self.estimators_ = []
             for number in range(self.n_estimators):
-                self.estimators_.append(self._fit_member(problem, number))
+                if number and self.walk == "simulate":
+                    visits = self._visits(problem, number)
+                self.estimators_.append(self._fit_member(problem, number, visits))
         self.n_clusters_ = self.estimators_[0].membership.shape[0]
         self.n_iter_ = max(len(self.history_), 1)
 
-    def _fit_surrogate(self, problem: Problem) -> None:
+    def _fit_surrogate(self, problem: Problem, visits: sp.csr_array | None) -> None:
         """Train the token embeddings on clusters of labels (stage I)."""
-        graph = self._graph(problem, 0, None)
+        graph = self._graph(problem, visits, None)
         vectors = sp.csr_array(problem.y.T @ problem.rows + _only(problem.texts, problem.unseen))
         vectors = keep_strongest(vectors, CENTROID_WORDS)
         if graph is not None and self.smooth_clusters:
@@ -429,10 +435,12 @@ class LabelGraphXC(EncoderBase):
         self._train_stage(problem, task)
         problem.encoder.module_.eval()
 
-    def _fit_member(self, problem: Problem, number: int) -> ShortlistRanker:
+    def _fit_member(
+        self, problem: Problem, number: int, visits: sp.csr_array | None
+    ) -> ShortlistRanker:
         """Train one member on the surrogate's token embeddings (stages II to IV)."""
         rows, texts = (text_vectors(problem.encoder, x) for x in (problem.rows, problem.texts))
-        graph = self._graph(problem, number, texts)
+        graph = self._graph(problem, visits, texts)
         labels = Outputs(_identity(len(texts)), problem.texts, self._hops(graph))
         vectors = normalize_rows(problem.y.T @ normalize_rows(rows))
         vectors[problem.unseen] = normalize_rows(texts[problem.unseen])
@@ -507,6 +515,7 @@ class LabelGraphXC(EncoderBase):
             wanted |= np.diff(texts.indptr) > 0
         labels = np.flatnonzero(wanted)
         excluded = same_text_pairs(data.X, data.label_features, data.y)
+        given = cast("LabelGraph | None", data.graph)
         limit = math.inf if self.head_threshold is None else self.head_threshold
         return Problem(
             run=run,
@@ -519,35 +528,17 @@ class LabelGraphXC(EncoderBase):
             excluded=None if excluded is None else sp.csr_array(excluded[kept][:, labels]),
             frequent=(y.T @ weight)[labels] > limit,
             unseen=~is_seen[labels],
+            graph=None if given is None else given.to_csr()[labels][:, labels],
             held_rows=None if held_out is None else normalize_rows(encoder.prepare(held_out.X)),
             held_y=None if held_out is None else sp.csr_array(held_out.y[:, labels]),
         )
 
     # ---- graph and clusters
 
-    def _graph(self, problem: Problem, number: int, texts: Vectors | None) -> sp.csr_array | None:
-        """Return a member's label graph with self-loops, not normalised; None without a graph.
-
-        Only after the surrogate there are vectors of `texts` to prune it by.
-        """
-        if not self.use_graph:
+    def _visits(self, problem: Problem, number: int) -> sp.csr_array | None:
+        """Return the visits of a member's walk, or None where no walk is needed."""
+        if not self.use_graph or (problem.graph is not None and self.graph_mode == "replace"):
             return None
-        own, given = None, cast("LabelGraph | None", problem.run.data.graph)
-        if given is not None:
-            own = given.to_csr()[problem.labels][:, problem.labels]
-            own = strongest_with_self_loops(own, self.walk_top_k)
-            if self.graph_mode == "replace":
-                return own
-        visits = self._walk(problem, number)
-        if texts is not None and self.prune_distance is not None:
-            visits = drop_unlike(visits, texts, self.prune_distance)
-        walked = strongest_with_self_loops(visits, self.walk_top_k)
-        if own is None:
-            return walked
-        joined = sp.csr_array(row_shares(own) + row_shares(walked))
-        return strongest_with_self_loops(joined, self.walk_top_k)
-
-    def _walk(self, problem: Problem, number: int) -> sp.csr_array:
         y = without_columns(problem.y, problem.frequent)
         options: dict[str, Any] = {
             "restart": self.walk_restart,
@@ -557,6 +548,28 @@ class LabelGraphXC(EncoderBase):
         if self.walk == "simulate":
             return simulated_walk(y, rng=stream(problem.run.seed, "walk", number), **options)
         return random_walk(y, n_terms=self.walk_terms, width=self.walk_width, **options)
+
+    def _graph(
+        self, problem: Problem, visits: sp.csr_array | None, texts: Vectors | None
+    ) -> sp.csr_array | None:
+        """Return the label graph with self-loops, not normalised; None without a graph.
+
+        Only after the surrogate there are vectors of `texts` to prune it by.
+        """
+        if not self.use_graph:
+            return None
+        own = problem.graph
+        if own is not None:
+            own = strongest_with_self_loops(own, self.walk_top_k)
+        if visits is None:
+            return own
+        if texts is not None and self.prune_distance is not None:
+            visits = drop_unlike(visits, texts, self.prune_distance)
+        walked = strongest_with_self_loops(visits, self.walk_top_k)
+        if own is None:
+            return walked
+        joined = sp.csr_array(row_shares(own) + row_shares(walked))
+        return strongest_with_self_loops(joined, self.walk_top_k)
 
     def _hops(self, graph: sp.csr_array | None) -> list[sp.csr_array]:
         """Return the normalised graph and its powers, one per hop."""

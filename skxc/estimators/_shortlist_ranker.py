@@ -11,6 +11,7 @@ Source: ECLARE (WWW 2021), sections on inference and on score propagation (GAME)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,17 @@ class ShortlistRanker:
     label_graph: sp.csr_array | None = None
     encoders: tuple[Any, Any] | None = None
 
+    @cached_property
+    def _cluster_index(self) -> ExactIndex:
+        """The classifiers of the clusters, made ready for search once."""
+        index = ExactIndex()
+        index.add(self.cluster_weights)
+        return index
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: the index is built again from the classifiers."""
+        return {name: value for name, value in vars(self).items() if name != "_cluster_index"}
+
     def best_clusters(self, vectors: Vectors, beam_size: int) -> sp.csr_array:
         """Return the probabilities of the best clusters of every row, shape (n, K).
 
@@ -87,10 +99,9 @@ class ShortlistRanker:
         beam_size : int
             Best clusters; as many more may arrive over the graph.
         """
-        index = ExactIndex()
-        index.add(self.cluster_weights)
         n_clusters = len(self.cluster_weights)
-        found, scores = index.search(self.cluster_documents(vectors), min(beam_size, n_clusters))
+        documents = self.cluster_documents(vectors)
+        found, scores = self._cluster_index.search(documents, min(beam_size, n_clusters))
         best = pack_topk(found, expit(scores + np.float32(self.cluster_offset)), n_clusters)
         return (
             best if self.cluster_graph is None else propagate(best, self.cluster_graph, beam_size)

@@ -1,5 +1,7 @@
 """Two-level scores against dense arithmetic."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -93,3 +95,14 @@ def test_a_row_alone_has_the_same_scores():
         one = ROWS[[row]]
         alone = member.score(member.best_clusters(one, 2), one, 4)
         np.testing.assert_array_equal(alone.toarray(), together[[row]].toarray())
+
+
+def test_an_index_is_built_once_and_not_pickled():
+    member = ShortlistRanker(**PARTS)
+    before = len(pickle.dumps(member))
+    first, second = (member.best_clusters(ROWS, 2) for _ in range(2))
+    assert member._cluster_index is member._cluster_index
+    again = pickle.loads(pickle.dumps(member))
+    assert len(pickle.dumps(member)) == before
+    for found in (second, again.best_clusters(ROWS, 2)):
+        np.testing.assert_array_equal(found.toarray(), first.toarray())
