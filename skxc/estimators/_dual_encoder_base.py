@@ -146,11 +146,6 @@ class DualEncoderBase(EncoderBase):
                 self.neighbor_weight_ = self._choose_vote_weight(held_out)
         self._warn_if_much_is_masked()
 
-    def _is_trial(self, run: Run) -> bool:
-        """Return whether another training follows, which has no held-out rows to choose by."""
-        n_held_out = 0 if run.held_out is None else run.held_out.n_samples
-        return n_held_out > 0 and self._gives_rows_back(run.data.n_samples + n_held_out)
-
     def _encoder_task(self, run: Run) -> DualEncoderTask:
         """Return what the first stage trains."""
         from skxc.training import DualEncoderTask

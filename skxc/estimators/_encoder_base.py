@@ -57,6 +57,11 @@ class EncoderBase(NeuralBase):
 
     # ---- fit
 
+    def _is_trial(self, run: Run) -> bool:
+        """Return whether another training follows, which has no held-out rows to choose by."""
+        n_held_out = 0 if run.held_out is None else run.held_out.n_samples
+        return n_held_out > 0 and self._gives_rows_back(run.data.n_samples + n_held_out)
+
     def _fit_encoder(self, run: Run) -> Encoder:
         """Return a fresh encoder, or the trained one to go on with."""
         data = run.data

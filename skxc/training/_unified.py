@@ -199,14 +199,19 @@ class UnifiedTask(PoolTask):
             return self.project(self.labels, self.heads.against_texts)
         return normalize_rows(self.table.to_numpy())
 
-    def prediction_vectors(self) -> NDArray[np.float32]:
+    @property
+    def prediction_dim(self) -> int:
+        """Width of `prediction_vectors`: once or twice that of a head."""
+        return self.heads.dim * (int(self.head_weight > 0) + int(self.head_weight < 1))
+
+    def prediction_vectors(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the unit label vectors of the trained heads side by side, shape (L, dim or more).
 
-        One array from the start, because it is the largest there is.
+        In `out` or a new array: one from the start, because it is the largest there is.
         """
         dim, n_labels = self.heads.dim, self.labels.shape[0]
-        trained = int(self.head_weight > 0) + int(self.head_weight < 1)
-        out = np.empty((n_labels, trained * dim), dtype=np.float32)
+        if out is None:
+            out = np.empty((n_labels, self.prediction_dim), dtype=np.float32)
         if self.head_weight:
             self.project(self.labels, self.heads.against_texts, out[:, :dim])
         if self.head_weight < 1:

@@ -12,8 +12,9 @@ import skxc
 from skxc import LabelTexts, UnifiedXC
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _neural
+from skxc.estimators import _neural, _unified
 from skxc.exceptions import LabelTextWarning
+from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
 from skxc.negatives import AllLabels, InBatch, Mined
 from tests.toys import assert_same_model
 
@@ -150,7 +151,7 @@ def test_label_vectors_of_labels_without_rows_end_halfway_to_their_texts(planted
     monkeypatch.setattr(
         UnifiedTask,
         "prediction_vectors",
-        lambda self: (vectors(self), trained.append(self.table.to_numpy()))[0],
+        lambda self, out: (vectors(self, out), trained.append(self.table.to_numpy()))[0],
     )
     model = fit(planted)
     unseen = np.flatnonzero(model.label_frequency_ == 0)
@@ -182,19 +183,88 @@ def test_label_vectors_start_at_the_texts(planted):
 def test_both_heads_give_the_sum_of_their_scores(planted, model):
     texts = planted.test_texts[:20]
     both, text, label = (
-        all_scores(model, texts, prediction_head=head)
+        all_scores(model, texts, prediction_head=head, fusion="sum")
         for head in ("both", "dual_encoder", "classifier")
     )
     np.testing.assert_allclose(both, text + label, rtol=1e-4, atol=1e-5)
     queries = model.transform(texts)
-    np.testing.assert_allclose(queries @ model.label_vectors_.T, both, rtol=1e-4, atol=1e-5)
+    sides = model.label_vectors_[:, :-1]
+    np.testing.assert_allclose(queries @ sides.T, both, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(queries[:, :24] @ model.label_embeddings_.T, text, atol=1e-5)
     np.testing.assert_allclose(queries[:, 24:] @ model.classifier_weights_.T, label, atol=1e-5)
-    for vectors in (queries, model.label_vectors_):
+    for vectors in (queries, sides):
         for half in np.split(vectors, 2, axis=1):
             np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, rtol=1e-5)
     orders = {tuple(scores.argsort(axis=1).ravel()) for scores in (both, text, label)}
     assert len(orders) == 3, "three different rankings"
+
+
+def test_learned_fusion_weighs_text_and_frequency(planted, model):
+    text, label = (
+        all_scores(model, planted.test_texts, prediction_head=head)
+        for head in ("dual_encoder", "classifier")
+    )
+    changed = copy.copy(model)
+    frequent = model.temperature * np.log1p(trained_frequency(planted))
+    for weights in ((0.0, 0.0), (0.75, 0.5), (0.3, -1.0)):
+        changed.fusion_weights_ = np.array(weights)
+        expected = label + weights[0] * text + weights[1] * frequent
+        np.testing.assert_allclose(
+            all_scores(changed, planted.test_texts), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def trained_frequency(planted):
+    """Return the rows that every label has among those that `fit` trains on."""
+    seen = []
+    spy = UnifiedXC(**{**QUICK, "n_epochs": 1})
+    spy._gives_rows_back = lambda n_samples: False
+    attributes = spy._attributes
+    spy._attributes = lambda task, data: seen.append(data) or attributes(task, data)
+    spy.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    return seen[0].y.T @ seen[0].sample_weight  # rows of the same text are one row
+
+
+def test_the_learned_weights_are_the_best_of_the_grid_on_held_out_rows():
+    """Against a loop over all labels and weights, where nDCG alone would choose others."""
+    data = make_planted_xc(400, 60, n_test=10, tail=1.5, random_state=2)
+    model, held_out, y = UnifiedXC(**{**QUICK, "n_epochs": 3}), [], data.train_labels
+    model._gives_rows_back = lambda n_samples: False
+    learn = model._learn_fusion
+    model._learn_fusion = lambda rows: held_out.append(rows) or learn(rows)
+    model.fit(data.train_texts, y, label_features=data.label_texts)
+    (rows,) = held_out
+    assert 20 < rows.n_samples < 100
+    frequency = np.asarray(y.sum(axis=0) - rows.y.sum(axis=0)).ravel()
+    rarity = inverse_propensity(frequency, 400)
+    text, label = (
+        all_scores(model, rows.X, prediction_head=head) for head in ("dual_encoder", "classifier")
+    )
+
+    def qualities(weights):
+        scores = label + weights[0] * text + weights[1] * np.log1p(frequency) / 18
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+        return ndcg_at_k(rows.y, best), psndcg_at_k(rows.y, best, rarity)
+
+    grid = [(u, v) for u in _unified.TEXT_WEIGHTS for v in _unified.FREQUENCY_WEIGHTS]
+    found = {weights: np.array(qualities(weights)) for weights in grid}
+    best = max(found.values(), key=sum)
+    assert found[tuple(model.fusion_weights_)].sum() == pytest.approx(best.sum(), abs=1e-6)
+    by_ndcg_alone = max(grid, key=lambda weights: found[weights][0])
+    assert found[by_ndcg_alone].sum() < best.sum() - 1e-4
+
+
+def test_small_data_give_the_usual_weights(planted):
+    """A second training uses the held-out rows, so there are none left to learn from.
+
+    The first one, whose scores become probabilities, must then use the same weights.
+    """
+    model, asked = UnifiedXC(**{**QUICK, "n_epochs": 1}), []
+    learn = model._learn_fusion
+    model._learn_fusion = lambda rows: asked.append(rows) or learn(rows)
+    model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    assert asked == [None]
+    np.testing.assert_array_equal(model.fusion_weights_, _unified.USUAL_WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -597,6 +667,7 @@ def test_saved_models(planted, params, tmp_path):
         ({"classifier_similarity": "l2"}, "'classifier_similarity' parameter"),
         ({"table_dtype": "float16"}, "'table_dtype' parameter"),
         ({"table_device": "cuda"}, "'table_device' parameter"),
+        ({"fusion": "tree"}, "'fusion' parameter"),
         ({"prediction_head": "text"}, "'prediction_head' parameter"),
         ({"temperature": 0}, "'temperature' parameter"),
     ],
