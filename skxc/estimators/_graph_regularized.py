@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TermSettings,
     )
 
-# Anchors of a label that gets those of its training rows, the most frequent ones.
+# Anchors, in every graph, of a label that gets those of its training rows: the most frequent ones.
 DERIVED_ANCHORS = 10
 # Factor of all weights at a share of training that is done.
 SCHEDULES = {"fade": lambda done: max(0.0, 1 - done), "constant": lambda done: 1.0}
@@ -396,8 +396,7 @@ class GraphRegularizedXC(DualEncoderBase):
         terms = []
         for graph, (start, stop) in _groups(run.data).items():
             for side, edges in sides.items():
-                inside = (edges.indices >= start) & (edges.indices < stop)
-                walked = self._densify(keep_edges(edges, inside), rng)
+                walked = self._densify(_between(edges, start, stop), rng)
                 if walked.nnz:
                     terms.append(GraphTerm(graph, side, walked, hidden[side]))
         return terms
@@ -406,7 +405,7 @@ class GraphRegularizedXC(DualEncoderBase):
         """Return the edges of both sides, as far as there are any and they shall be used."""
         points, labels = data.sample_graph, _label_edges(data)
         if labels is None and points is not None:
-            labels = keep_strongest(sp.csr_array(data.y.T @ points), DERIVED_ANCHORS)
+            labels = _derived_edges(data)
         sides = {"points": points, "labels": labels}
         found = {side: edges for side, edges in sides.items() if edges is not None and edges.nnz}
         if data.graph is not None:
@@ -541,6 +540,19 @@ def _label_edges(data: TrainingSet) -> sp.csr_array | None:
     if isinstance(data.graph, AnchorGraph):
         return data.graph.to_csr()
     return label_graph(data)
+
+
+def _derived_edges(data: TrainingSet) -> sp.csr_array:
+    """Return edges from labels to the most frequent anchors of their rows, in every graph."""
+    shared = sp.csr_array(data.y.T @ data.sample_graph)
+    graphs = [_between(shared, start, stop) for start, stop in _groups(data).values()]
+    kept = [keep_strongest(graph, DERIVED_ANCHORS) for graph in graphs]
+    return sp.csr_array(sum(kept[1:], start=kept[0]))
+
+
+def _between(edges: sp.csr_array, start: int, stop: int) -> sp.csr_array:
+    """Return the edges whose columns lie in a range."""
+    return keep_edges(edges, (edges.indices >= start) & (edges.indices < stop))
 
 
 def _groups(data: TrainingSet) -> dict[str, tuple[int, int]]:
