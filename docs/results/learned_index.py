@@ -1,12 +1,14 @@
 """Learned index against the tree that it starts from, and with a sparse ranker.
 
     python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"] [--ranker]
-        [--variant "name: edge_init='random'" ...]
+        [--variant "name: edge_init='random'" ...] [--hold-out N] [--first N]
 
 Per seed: the learned index, the same model re-ranked by SparseRanker() (with --ranker; both share
 one training), and the tree, which trains for as many epochs with its edges fixed. --params is given
-to all of them, and `wide tree` follows three times as many clusters. --variant measures changes of
-the learned index instead. One JSON line each, percent; see docs/results/learned_index.md.
+to all of them, and "tree, beam x 3" follows three times as many clusters. --variant measures
+changes of the learned index instead. --hold-out scores training rows that are held out, not the
+test rows, and --first trains on the first N rows only. One JSON line each, percent; see
+docs/results/learned_index.md.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from skxc import LabelTexts, LearnedIndexXC
 from skxc.commands._scores import percentages
-from skxc.datasets import load_xc_repository
+from skxc.datasets import hold_out, load_xc_repository
 from skxc.encoders import BagEncoder
 from skxc.linear import SparseRanker
 from skxc.utils._sparse import normalize_rows
@@ -68,7 +70,11 @@ def main(options):
     """Run what was asked for."""
     data = load_xc_repository(options.folder)
     folder = Path(options.folder).name
+    if options.hold_out:
+        data = hold_out(data, options.hold_out)
     train, test, labels = sides(data)
+    y = data.train_labels[: options.first]
+    train = train[: options.first]
     common = eval(f"dict({options.params})", {"BagEncoder": BagEncoder})
     budget = LearnedIndexXC(**common)
     epochs = budget.tree_epochs + budget.n_epochs
@@ -76,19 +82,19 @@ def main(options):
         for variant in options.variant:
             name, _, changes = variant.partition(":")
             model = LearnedIndexXC(random_state=seed, **{**common, **eval(f"dict({changes})")})
-            cost = timed_fit(model, train, data.train_labels, labels)
+            cost = timed_fit(model, train, y, labels)
             report(folder, data, test, model, name, seed, cost)
         if options.variant:
             continue
         ranker = SparseRanker() if options.ranker else None
         model = LearnedIndexXC(sparse_ranker=ranker, random_state=seed, **common)
-        cost = timed_fit(model, train, data.train_labels, labels)
+        cost = timed_fit(model, train, y, labels)
         if options.ranker:
             report(folder, data, test, model, "learned index + sparse ranker", seed, cost)
         model.set_params(sparse_ranker=None)
         report(folder, data, test, model, "learned index", seed, cost)
         tree = LearnedIndexXC(random_state=seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
-        cost = timed_fit(tree, train, data.train_labels, labels)
+        cost = timed_fit(tree, train, y, labels)
         report(folder, data, test, tree, "tree", seed, cost)
         tree.set_params(beam_width=3 * tree.sizes_.beam_width)
         report(folder, data, test, tree, "tree, beam x 3", seed, cost)
@@ -101,4 +107,6 @@ if __name__ == "__main__":
     parser.add_argument("--params", default="")
     parser.add_argument("--variant", nargs="+", default=[])
     parser.add_argument("--ranker", action="store_true")
+    parser.add_argument("--hold-out", type=int, default=0)
+    parser.add_argument("--first", type=int)
     main(parser.parse_args())

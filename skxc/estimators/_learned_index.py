@@ -101,9 +101,9 @@ class LearnedIndexXC(NeuralBase):
     recluster_epochs : int, default=0
         If positive, the tree is first trained for so many epochs, and labels are then clustered
         again by embeddings and features together.
-    tree_epochs : int, default=5
+    tree_epochs : int, default=3
         Epochs of the first stage, with the edges of the tree.
-    n_epochs : int, default=5
+    n_epochs : int, default=7
         Epochs of the second stage, in which edges learn; 0 leaves the tree as it is.
     averaged_epochs : int, default=1
         Weights are the mean of those after the last so many epochs of a stage (SWA); 1: the last.
@@ -229,6 +229,8 @@ class LearnedIndexXC(NeuralBase):
     """
 
     _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
+    # Clusters and edges are learned from nothing: a dozen large steps an epoch teach them little.
+    _fewest_steps: ClassVar[int] = 100
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
@@ -278,8 +280,8 @@ class LearnedIndexXC(NeuralBase):
         path_loss_weight: float = 0.05,
         restart_classifiers: bool = False,
         recluster_epochs: int = 0,
-        tree_epochs: int = 5,
-        n_epochs: int = 5,
+        tree_epochs: int = 3,
+        n_epochs: int = 7,
         averaged_epochs: int = 1,
         dropout: float = 0.3,
         learning_rate: float | None = None,
@@ -408,6 +410,7 @@ class LearnedIndexXC(NeuralBase):
             beta=self.beta,
             beam_width=self.beam_width,
             shortlist_size=self.shortlist_size,
+            edge_cap=self.edge_cap,
         )
 
     def _fit_encoder(self, run: Run) -> Encoder:

@@ -167,6 +167,15 @@ def test_saturated_edges_are_warned_of(data):
     assert any("`beta` is 10000" in str(w.message) for w in caught)
 
 
+def test_the_gain_of_edges_goes_with_their_cap(data):
+    sizes = {}
+    for cap in ("soft", "clamp"):
+        model = make(tree_epochs=1, n_epochs=1, edge_cap=cap)
+        sizes[cap] = model.fit(data.train_texts[:200], data.train_labels[:200]).sizes_
+    assert sizes["soft"].beta == 2 * sizes["soft"].edges_per_cluster
+    assert sizes["clamp"].beta <= sizes["clamp"].edges_per_cluster / 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [

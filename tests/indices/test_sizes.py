@@ -1,6 +1,7 @@
 """Sizes that scale with the number of labels."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_sizes_are_safe(n_labels, top_k):
     assert sizes.edges_per_cluster <= n_labels
 
 
+@pytest.mark.parametrize("n_labels", [1, 2, 50, 1000, 100_000])
+def test_a_soft_cap_takes_twice_as_much_gain_as_a_cluster_has_edges(n_labels):
+    hard, soft = index_sizes(n_labels, 10), index_sizes(n_labels, 10, edge_cap="soft")
+    assert soft.beta == 2 * soft.edges_per_cluster
+    assert replace(soft, beta=hard.beta) == hard
+
+
 def test_given_sizes_are_kept():
     given = {"n_clusters": 16, "edges_per_cluster": 20, "alpha": 2.0, "beta": 3.0}
     sizes = index_sizes(100, 10, **given, beam_width=5, shortlist_size=30)
@@ -49,7 +57,9 @@ def test_given_sizes_are_clipped_to_what_exists():
     assert (sizes.beam_width, sizes.shortlist_size) == (8, 10)
 
 
-@pytest.mark.parametrize("given", [{"alpha": 9.0}, {"beta": 60.0}])
+@pytest.mark.parametrize(
+    "given", [{"alpha": 9.0}, {"beta": 60.0}, {"beta": 501.0, "edge_cap": "soft"}]
+)
 def test_unsafe_gains_warn(given):
     with pytest.warns(UserWarning, match="at their cap have no gradient"):
         index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, **given)
@@ -59,3 +69,4 @@ def test_the_edge_of_the_safe_zone_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, alpha=4.0, beta=50.0)
+        index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, beta=500.0, edge_cap="soft")
