@@ -144,8 +144,8 @@ class UnifiedXC(EncoderBase):
     precision : {"auto", "bfloat16", "float32"}, default="auto"
         Number format of transformers; "auto" is bfloat16 where the hardware has it.
     early_stopping : bool, default=False
-        Whether to watch precision@1 on held-out training rows, stop when it has not risen for
-        `n_iter_no_change` epochs, and keep the best epoch.
+        Whether to watch precision@1 on held-out training rows, by the plain sum of the heads, stop
+        when it has not risen for `n_iter_no_change` epochs, and keep the best epoch.
     n_iter_no_change : int, default=3
     warm_start : bool, default=False
         Whether `fit` goes on from the encoder, the heads and the label vectors of the previous fit,
@@ -348,6 +348,7 @@ class UnifiedXC(EncoderBase):
             progress = self._train(run, task, self.n_epochs)
             self._set(self._attributes(task, data), **figures(task, progress))
             self.pool_report_ = self._pool_report(task)
+            del task  # the table, the largest part of it, need not be there while weights are tried
             if self.trained_heads_ == "both" and not self._is_trial(run):
                 self.fusion_weights_ = self._learn_fusion(held_out)
         self._warn_if_much_is_masked()
@@ -489,6 +490,18 @@ class UnifiedXC(EncoderBase):
 
     def _attributes(self, task: Any, data: TrainingSet) -> dict[str, Any]:
         """Return the fitted attributes that the current state of the training amounts to."""
+        return {
+            "encoder_": task.encoder,
+            "heads_": {k: v.detach().cpu().numpy() for k, v in task.heads.state_dict().items()},
+            "label_vectors_": self._all_label_vectors(task, data),
+            "fusion_weights_": np.array(USUAL_WEIGHTS),
+            "trained_heads_": _trained_heads(self.head_weight),
+            "free_vectors_": task.table.to_numpy() if self.warm_start else None,
+            "_built_indices": {},
+        }
+
+    def _all_label_vectors(self, task: Any, data: TrainingSet) -> NDArray[np.float32]:
+        """Return the label vectors of the trained heads side by side, and the frequency of both."""
         n_columns = task.prediction_dim
         is_fused = 0 < self.head_weight < 1
         kept = np.empty((data.n_labels, n_columns + is_fused), dtype=np.float32)
@@ -500,15 +513,7 @@ class UnifiedXC(EncoderBase):
             # Only ever negatives, they have learned which samples are not theirs and no more.
             unseen = np.flatnonzero(np.bincount(data.y.indices, minlength=data.n_labels) == 0)
             _average_with_texts(vectors[:, -task.heads.dim :], unseen, task)
-        return {
-            "encoder_": task.encoder,
-            "heads_": {k: v.detach().cpu().numpy() for k, v in task.heads.state_dict().items()},
-            "label_vectors_": kept,
-            "fusion_weights_": np.array(USUAL_WEIGHTS),
-            "trained_heads_": _trained_heads(self.head_weight),
-            "free_vectors_": task.table.to_numpy() if self.warm_start else None,
-            "_built_indices": {},
-        }
+        return kept
 
     def _pool_report(self, task: UnifiedTask) -> dict[str, float]:
         negatives, report = task.settings.negatives, task.report
