@@ -11,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-SAMPLE_SECONDS = 0.05
+# The kernel keeps each process's peak, so that only what ends between two looks can be missed.
+SAMPLE_SECONDS = 0.2
 _PROC = Path("/proc")
 
 
