@@ -28,15 +28,12 @@ from skxc.estimators._neural import BLOCK_ROWS, NeuralBase, Run
 from skxc.estimators._shortlist_ranker import DocumentMap, ShortlistRanker
 from skxc.graphs import (
     cluster_graph,
-    drop_unlike,
-    keep_edges,
+    correlation_graph,
+    hops,
     keep_strongest,
     normalize_degrees,
-    propagate,
     random_walk,
-    row_shares,
     simulated_walk,
-    strongest_with_self_loops,
     without_columns,
 )
 from skxc.metrics import precision_at_k
@@ -45,10 +42,12 @@ from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import (
     TopK,
     drop_pairs,
-    index_dtype,
+    identity,
     normalize_rows,
-    pair_ids,
+    only_rows,
     rank_rows,
+    scatter_square,
+    share_found,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ Vectors = NDArray[np.float32]
 STAGES = ("surrogate", "shortlister", "ranker")
 # Learning rates of the stages.
 LEARNING_RATES = (0.01, 0.01, 0.01)
+# Fewest labels per cluster among the data sets of the paper.
+LABELS_PER_CLUSTER = 2.4
 # Heaviest words of a label's training rows that describe it where it has no text of its own.
 CENTROID_WORDS = 1000
 
@@ -84,7 +85,7 @@ class Problem:
     frequent, unseen : ndarray of bool, shape (L,)
         Head labels, and labels without training rows.
     graph : csr_array of shape (L, L) or None
-        The user's.
+        The user's, if it is used.
     held_rows, held_y : csr_array of shapes (h, V) and (h, L), or None
         Held-out rows.
     """
@@ -137,7 +138,7 @@ class LabelGraphXC(EncoderBase):
 
     Parameters
     ----------
-    n_components : int, default=128
+    n_components : int, default=256
         Width of the vectors, D in the paper.
     walk : {"exact", "simulate"}, default="exact"
         Whether the visits of the walk are computed as a series, or simulated as in the paper.
@@ -159,13 +160,22 @@ class LabelGraphXC(EncoderBase):
     n_hops : int, default=1
         Hops over the graph; each adds a text component to the classifiers.
     n_clusters : int or "auto", default="auto"
-        Clusters of the shortlist, rounded down to a power of two; "auto": at most a fourth of the
-        labels. From the number of labels on, every label is a cluster.
-    beam_size : int, default=50
+        Clusters of the shortlist, rounded down to a power of two; "auto": at most one for 2.4
+        labels, the paper's largest share. From the number of labels on, every label is a cluster.
+    beam_size : int, default=100
         Clusters in a shortlist, B in the paper.
+    cluster_power : float, default=0.25
+        Power of a cluster's probability in its product with that of a label; 1 in the paper. The
+        shortlister knows its training rows by heart, and is sure of too much in others. Like
+        `beam_size`, it may be changed after `fit`.
     max_candidates : int or None, default=100
-        Labels that a training row is scored against by the ranker, beside its own; None: the whole
+        Likely labels of its shortlist that a training row is ranked against; None: the whole
         shortlist and its neighbours, as in the official code.
+    n_negatives : int or None, default=6
+        How many of these enter the pool of the row's batch at each step. All rows of the batch are
+        scored against the pool: the labels of all of them, and these. In the same way, surrogate
+        and shortlister score the clusters of the batch's labels. None: as in the official code,
+        they score all clusters, and the ranker every row against its own candidates alone.
     n_estimators : int, default=1
         Members whose probabilities are averaged; the paper has 3.
     use_graph : bool, default=True
@@ -175,14 +185,17 @@ class LabelGraphXC(EncoderBase):
     use_refinement : bool, default=True
         Whether shortlister and ranker have free vectors.
     propagate : bool, default=True
-        Whether scores spread over the graphs (GAME).
+        Whether scores spread over the graphs (GAME): in shortlists, over the graph of the clusters.
+    propagate_labels : bool, default=False
+        Whether those of labels spread too, as in the paper: it finds more labels, and puts fewer
+        right ones first. Like `cluster_power`, it may be changed after `fit`.
     smooth_clusters : bool, default=True
         Whether labels are clustered by vectors that the graph has smoothed.
     graph_negatives : bool, default=True
         Whether neighbours of the labels in a shortlist are candidates of the ranker too.
-    freeze_embeddings : bool, default=True
-        Whether token embeddings stay as the surrogate left them. False: shortlister and ranker
-        train copies of their own, at several times the cost.
+    freeze_embeddings : bool, default=False
+        Whether token embeddings stay as the surrogate left them, as in the official code. False:
+        shortlister and ranker go on to train copies of their own.
     predict_unseen : bool, default=True
         Whether labels without training rows are predicted by their text. They take no part in the
         walk, and are no negatives of the ranker. False, as in the paper: they are left out.
@@ -194,7 +207,7 @@ class LabelGraphXC(EncoderBase):
     temperature : float, default=0.05
         Divides the cosines of documents and classifiers.
     dropout : float, default=0.2
-    n_epochs : int or tuple of 3 int, default=(6, 3, 4)
+    n_epochs : int or tuple of 3 int, default=(3, 2, 4)
         Epochs of surrogate, shortlister and ranker.
     batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 1,024, less for small data.
@@ -243,7 +256,7 @@ class LabelGraphXC(EncoderBase):
     trained_labels_ : ndarray of int64
         Ids of the labels that can be predicted, in the order of the members.
     encoder_ : BagEncoder
-        Token embeddings.
+        Token embeddings: those of the first member's ranker, or the frozen ones of the surrogate.
     n_clusters_ : int
     history_ : list of dict
         Stage, loss and, with early stopping, held-out precision of every epoch.
@@ -292,12 +305,15 @@ class LabelGraphXC(EncoderBase):
         "n_hops": [Interval(Integral, 1, None, closed="left")],
         "n_clusters": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "beam_size": [Interval(Integral, 1, None, closed="left")],
+        "cluster_power": [Interval(Real, 0, None, closed="left")],
         "max_candidates": [Interval(Integral, 1, None, closed="left"), None],
+        "n_negatives": [Interval(Integral, 1, None, closed="left"), None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "use_graph": ["boolean"],
         "fusion": [StrOptions({"attention", "sum"})],
         "use_refinement": ["boolean"],
         "propagate": ["boolean"],
+        "propagate_labels": ["boolean"],
         "smooth_clusters": ["boolean"],
         "graph_negatives": ["boolean"],
         "freeze_embeddings": ["boolean"],
@@ -313,7 +329,7 @@ class LabelGraphXC(EncoderBase):
     def __init__(
         self,
         *,
-        n_components: int = 128,
+        n_components: int = 256,
         walk: str = "exact",
         walk_length: int = 400,
         walk_restart: float = 0.8,
@@ -325,22 +341,25 @@ class LabelGraphXC(EncoderBase):
         graph_mode: str = "replace",
         n_hops: int = 1,
         n_clusters: Any = "auto",
-        beam_size: int = 50,
+        beam_size: int = 100,
+        cluster_power: float = 0.25,
         max_candidates: int | None = 100,
+        n_negatives: int | None = 6,
         n_estimators: int = 1,
         use_graph: bool = True,
         fusion: str = "attention",
         use_refinement: bool = True,
         propagate: bool = True,
+        propagate_labels: bool = False,
         smooth_clusters: bool = True,
         graph_negatives: bool = True,
-        freeze_embeddings: bool = True,
+        freeze_embeddings: bool = False,
         predict_unseen: bool = True,
         add_missed_positives: bool = True,
         loss: str = "decoupled",
         temperature: float = 0.05,
         dropout: float = 0.2,
-        n_epochs: Any = (6, 3, 4),
+        n_epochs: Any = (3, 2, 4),
         batch_size: Any = "auto",
         learning_rate: Any = None,
         max_grad_norm: float | None = None,
@@ -381,12 +400,15 @@ class LabelGraphXC(EncoderBase):
         self.n_hops = n_hops
         self.n_clusters = n_clusters
         self.beam_size = beam_size
+        self.cluster_power = cluster_power
         self.max_candidates = max_candidates
+        self.n_negatives = n_negatives
         self.n_estimators = n_estimators
         self.use_graph = use_graph
         self.fusion = fusion
         self.use_refinement = use_refinement
         self.propagate = propagate
+        self.propagate_labels = propagate_labels
         self.smooth_clusters = smooth_clusters
         self.graph_negatives = graph_negatives
         self.freeze_embeddings = freeze_embeddings
@@ -418,13 +440,18 @@ class LabelGraphXC(EncoderBase):
                 if number and self.walk == "simulate":
                     visits = self._visits(problem, number)
                 self.estimators_.append(self._fit_member(problem, number, visits))
+        encoders = self.estimators_[0].encoders
+        if encoders is not None:
+            self.encoder_ = encoders[1]
         self.n_clusters_ = self.estimators_[0].membership.shape[0]
         self.n_iter_ = max(len(self.history_), 1)
 
     def _fit_surrogate(self, problem: Problem, visits: sp.csr_array | None) -> None:
         """Train the token embeddings on clusters of labels (stage I)."""
-        graph = self._graph(problem, visits, None)
-        vectors = sp.csr_array(problem.y.T @ problem.rows + _only(problem.texts, problem.unseen))
+        graph = self._graph(problem, visits)
+        vectors = sp.csr_array(
+            problem.y.T @ problem.rows + only_rows(problem.texts, problem.unseen)
+        )
         vectors = keep_strongest(vectors, CENTROID_WORDS)
         if graph is not None and self.smooth_clusters:
             smoothed = sp.csr_array(normalize_degrees(graph) @ vectors)
@@ -441,7 +468,7 @@ class LabelGraphXC(EncoderBase):
         """Train one member on the surrogate's token embeddings (stages II to IV)."""
         rows, texts = (text_vectors(problem.encoder, x) for x in (problem.rows, problem.texts))
         graph = self._graph(problem, visits, texts)
-        labels = Outputs(_identity(len(texts)), problem.texts, self._hops(graph))
+        labels = Outputs(identity(len(texts)), problem.texts, hops(graph, self.n_hops))
         vectors = normalize_rows(problem.y.T @ normalize_rows(rows))
         vectors[problem.unseen] = normalize_rows(texts[problem.unseen])
         if labels.hops and self.smooth_clusters:
@@ -455,7 +482,11 @@ class LabelGraphXC(EncoderBase):
         self._train_stage(problem, shortlister)
         member = self._member(problem, clusters, shortlister, labels)
         shortlist = self._shortlist(member, problem.rows)
-        candidates = self._candidates(member, shortlist, labels.hops)
+        candidates = member.candidates(
+            shortlist,
+            len(problem.labels) if self.max_candidates is None else self.max_candidates,
+            labels.hops[0] if labels.hops and self.graph_negatives else None,
+        )
         ranker = self._task(
             problem,
             f"ranker-{number}",
@@ -465,12 +496,12 @@ class LabelGraphXC(EncoderBase):
             candidates=without_columns(candidates, problem.unseen),
         )
         if problem.held_rows is not None:
-            ranker.held_out = lambda task: self._precision(problem, with_ranker(member, task))
-        ranker.attributes = lambda: {"estimators_": [with_ranker(member, ranker)]}
+            ranker.held_out = lambda task: self._precision(problem, member.with_ranker(task))
+        ranker.attributes = lambda: {"estimators_": [member.with_ranker(ranker)]}
         self._train_stage(problem, ranker)
         if number == 0:
             self._set(self._figures(problem, member, shortlist, labels, ranker))
-        return with_ranker(member, ranker)
+        return member.with_ranker(ranker)
 
     def _train_stage(self, problem: Problem, task: FusedClassifierTask) -> None:
         progress = self._train(problem.run, task, self._epochs()[_stage_of(task.name)])
@@ -515,7 +546,7 @@ class LabelGraphXC(EncoderBase):
             wanted |= np.diff(texts.indptr) > 0
         labels = np.flatnonzero(wanted)
         excluded = same_text_pairs(data.X, data.label_features, data.y)
-        given = cast("LabelGraph | None", data.graph)
+        given = cast("LabelGraph | None", data.graph) if self.use_graph else None
         limit = math.inf if self.head_threshold is None else self.head_threshold
         return Problem(
             run=run,
@@ -550,42 +581,25 @@ class LabelGraphXC(EncoderBase):
         return random_walk(y, n_terms=self.walk_terms, width=self.walk_width, **options)
 
     def _graph(
-        self, problem: Problem, visits: sp.csr_array | None, texts: Vectors | None
+        self, problem: Problem, visits: sp.csr_array | None, texts: Vectors | None = None
     ) -> sp.csr_array | None:
         """Return the label graph with self-loops, not normalised; None without a graph.
 
         Only after the surrogate there are vectors of `texts` to prune it by.
         """
-        if not self.use_graph:
-            return None
-        own = problem.graph
-        if own is not None:
-            own = strongest_with_self_loops(own, self.walk_top_k)
-        if visits is None:
-            return own
-        if texts is not None and self.prune_distance is not None:
-            visits = drop_unlike(visits, texts, self.prune_distance)
-        walked = strongest_with_self_loops(visits, self.walk_top_k)
-        if own is None:
-            return walked
-        joined = sp.csr_array(row_shares(own) + row_shares(walked))
-        return strongest_with_self_loops(joined, self.walk_top_k)
-
-    def _hops(self, graph: sp.csr_array | None) -> list[sp.csr_array]:
-        """Return the normalised graph and its powers, one per hop."""
-        if graph is None:
-            return []
-        hops = [normalize_degrees(graph)]
-        while len(hops) < self.n_hops:
-            hops.append(sp.csr_array(hops[-1] @ hops[0]))
-        return hops
+        similar = None if texts is None else self.prune_distance
+        return correlation_graph(
+            visits, self.walk_top_k, given=problem.graph, vectors=texts, max_distance=similar
+        )
 
     def _cluster_outputs(
         self, problem: Problem, vectors: Any, graph: sp.csr_array | None, place: str
     ) -> Outputs:
         """Return balanced clusters of labels as outputs, with their texts and their graph."""
         n_labels = len(problem.labels)
-        wanted = max(n_labels // 4, 1) if self.n_clusters == "auto" else self.n_clusters
+        wanted = self.n_clusters
+        if wanted == "auto":
+            wanted = max(int(n_labels / LABELS_PER_CLUSTER), 1)
         if wanted < n_labels:
             wanted = 2 ** (int(wanted).bit_length() - 1)
         rng = stream(problem.run.seed, "clusters", place)
@@ -594,7 +608,7 @@ class LabelGraphXC(EncoderBase):
         membership = sp.csr_array(sp.coo_array((ones, (leaf, np.arange(n_labels)))))
         between = None if graph is None else cluster_graph(membership, graph, self.walk_top_k)
         texts = normalize_rows(sp.csr_array(membership @ problem.texts))
-        return Outputs(membership, texts, self._hops(between))
+        return Outputs(membership, texts, hops(between, self.n_hops))
 
     # ---- stages
 
@@ -621,7 +635,8 @@ class LabelGraphXC(EncoderBase):
             if self.freeze_embeddings:
                 sides = {"rows": rows, "texts": own, "encoder": None}
             else:
-                sides["encoder"] = copy.deepcopy(encoder)
+                sides["encoder"] = copy.copy(encoder)
+                sides["encoder"].module_ = copy.deepcopy(encoder.module_)
         y, excluded = sp.csr_array(problem.y @ outputs.membership.T), None
         if problem.excluded is not None:
             excluded = drop_pairs(sp.csr_array(problem.excluded @ outputs.membership.T), y)
@@ -638,6 +653,7 @@ class LabelGraphXC(EncoderBase):
             sample_weight=problem.sample_weight,
             excluded=excluded,
             candidates=candidates,
+            n_negatives=self.n_negatives,
             add_missed=self.add_missed_positives,
             batches=UniformBatches(y.shape[0], self._batch_size(y.shape[0])),
             learning_rate=self._rates()[_stage_of(name)],
@@ -686,23 +702,6 @@ class LabelGraphXC(EncoderBase):
             blocks.append(member.best_clusters(vectors, self.beam_size))
         return sp.csr_array(sp.vstack(blocks, format="csr"))
 
-    def _candidates(
-        self, member: ShortlistRanker, shortlist: sp.csr_array, hops: list[sp.csr_array]
-    ) -> sp.csr_array:
-        """Return the labels that the ranker scores for every training row, the likely ones.
-
-        These are the labels of the shortlist, and those that the graph reaches from them.
-        """
-        width = member.membership.shape[1] if self.max_candidates is None else self.max_candidates
-        blocks = []
-        for start in range(0, shortlist.shape[0], BLOCK_ROWS):
-            likely = sp.csr_array(shortlist[start : start + BLOCK_ROWS] @ member.membership)
-            likely = keep_strongest(likely, width)
-            if hops and self.graph_negatives:
-                likely = keep_strongest(propagate(likely, hops[0], width), width)
-            blocks.append(likely)
-        return sp.csr_array(sp.vstack(blocks, format="csr"))
-
     # ---- figures
 
     def _precision(self, problem: Problem, member: ShortlistRanker) -> float:
@@ -725,7 +724,7 @@ class LabelGraphXC(EncoderBase):
         fusion[ids] = weights
         graph = labels.hops[0] if labels.hops else sp.csr_array((len(ids), len(ids)))
         return {
-            "label_graph_": _scatter(graph, ids, n_labels),
+            "label_graph_": scatter_square(graph, ids, n_labels),
             "fusion_weights_": fusion,
             "shortlist_recall_": self._recall(problem, member, shortlist),
         }
@@ -743,10 +742,8 @@ class LabelGraphXC(EncoderBase):
         for name, (rows, y, found) in sides.items():
             # A cluster counts as often as the row has labels in it.
             truth = sp.csr_array(y @ member.membership.T)
-            recall[name] = _share_found(truth, found)
-            recall[f"{name}_without_propagation"] = _share_found(
-                truth, self._shortlist(plain, rows)
-            )
+            recall[name] = share_found(truth, found)
+            recall[f"{name}_without_propagation"] = share_found(truth, self._shortlist(plain, rows))
         return recall
 
     # ---- search
@@ -769,7 +766,9 @@ class LabelGraphXC(EncoderBase):
         """Return a member's probabilities of the labels of prepared rows."""
         for_clusters, for_labels = self._text_vectors(member, rows)
         shortlist = member.best_clusters(for_clusters, self.beam_size)
-        return member.score(shortlist, for_labels, max(self.beam_size, self.top_k))
+        width = max(self.beam_size, self.top_k)
+        options: dict[str, Any] = {"power": self.cluster_power, "spread": self.propagate_labels}
+        return member.score(shortlist, for_labels, width, **options)
 
     def _text_vectors(self, member: ShortlistRanker, rows: sp.csr_array) -> tuple[Vectors, Vectors]:
         """Return the text vectors of rows for a member's shortlister, and for its ranker."""
@@ -786,20 +785,6 @@ def text_vectors(encoder: Encoder, rows: sp.csr_array) -> Vectors:
     return encoder.encode(rows, head=lambda vectors: vectors, out=out)
 
 
-def with_ranker(member: ShortlistRanker, ranker: FusedClassifierTask) -> ShortlistRanker:
-    """Return the member with a ranker's classifiers, materialised."""
-    encoders = member.encoders
-    if encoders is not None:
-        encoders = (encoders[0], ranker.encoder)
-    return replace(
-        member,
-        label_weights=ranker.classifier_weights(),
-        label_offset=float(ranker.classifiers.offset.detach()),
-        label_documents=DocumentMap(*ranker.document.to_numpy()),
-        encoders=encoders,
-    )
-
-
 def _stage_of(name: str) -> int:
     return STAGES.index(name.partition("-")[0])
 
@@ -813,30 +798,6 @@ def _one_per_stage(name: str, value: Any) -> tuple[Any, ...]:
             f"{', '.join(STAGES)}, but is {value!r}."
         )
     return values
-
-
-def _only(matrix: sp.csr_array, rows: NDArray[np.bool_]) -> sp.csr_array:
-    """Return the matrix with all rows empty but those marked."""
-    return keep_edges(matrix, np.repeat(rows, np.diff(matrix.indptr)))
-
-
-def _identity(n: int) -> sp.csr_array:
-    return sp.csr_array(sp.eye_array(n, dtype=np.float32))
-
-
-def _scatter(graph: sp.csr_array, ids: NDArray[np.integer], n_labels: int) -> sp.csr_array:
-    """Return a graph over the labels `ids`, which ascend, as one over all labels."""
-    lengths = np.zeros(n_labels, dtype=np.int64)
-    lengths[ids] = np.diff(graph.indptr)
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    columns = ids[graph.indices].astype(index_dtype(n_labels))
-    return sp.csr_array((graph.data, columns, indptr), shape=(n_labels, n_labels))
-
-
-def _share_found(truth: sp.csr_array, found: sp.csr_array) -> float:
-    """Return the share of the weight of `truth` that lies on stored entries of `found`."""
-    hit = np.isin(pair_ids(truth), pair_ids(found))
-    return float(truth.data[hit].sum() / max(truth.data.sum(), 1))
 
 
 def _output_precision(task: FusedClassifierTask, vectors: Vectors, truth: sp.csr_array) -> float:

@@ -2,7 +2,7 @@
 
     s      <- sigmoid(h_m . x^ + c)          the B best clusters
     s      <- s / 2 + top_B(s G_clusters) / 2
-    p_l    =  s_m(l) sigmoid(w_l . x^)       their labels; the best `width` stay
+    p_l    =  s_m(l)^a sigmoid(w_l . x^)     their labels; the best `width` stay; a = 1 in the paper
     p      <- p / 2 + top_width(p G_labels) / 2
 
 Source: ECLARE (WWW 2021), sections on inference and on score propagation (GAME).
@@ -10,9 +10,9 @@ Source: ECLARE (WWW 2021), sections on inference and on score propagation (GAME)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,7 +23,12 @@ from skxc.graphs import keep_strongest, propagate
 from skxc.indices import ExactIndex, inner_products
 from skxc.utils._sparse import normalize_rows, pack_topk, row_ids
 
+if TYPE_CHECKING:
+    from skxc.training import FusedClassifierTask
+
 Vectors = NDArray[np.float32]
+# Rows whose candidates are made at once.
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +112,42 @@ class ShortlistRanker:
             best if self.cluster_graph is None else propagate(best, self.cluster_graph, beam_size)
         )
 
-    def score(self, clusters: sp.csr_array, vectors: Vectors, width: int) -> sp.csr_array:
+    def candidates(
+        self, clusters: sp.csr_array, width: int, graph: sp.csr_array | None
+    ) -> sp.csr_array:
+        """Return the labels that the ranker learns to tell apart for every row, the likely ones.
+
+        Parameters
+        ----------
+        clusters : csr_array of shape (n, K)
+            What `best_clusters` returned.
+        width : int
+            Labels of a row.
+        graph : csr_array of shape (L, L) or None
+            Adds the labels that it reaches from those of the clusters.
+
+        Returns
+        -------
+        csr_array of float32, shape (n, L)
+        """
+        blocks = []
+        for start in range(0, clusters.shape[0], BLOCK_ROWS):
+            likely = sp.csr_array(clusters[start : start + BLOCK_ROWS] @ self.membership)
+            likely = keep_strongest(likely, width)
+            if graph is not None:
+                likely = keep_strongest(propagate(likely, graph, width), width)
+            blocks.append(likely)
+        return sp.csr_array(sp.vstack(blocks, format="csr"))
+
+    def score(
+        self,
+        clusters: sp.csr_array,
+        vectors: Vectors,
+        width: int,
+        *,
+        power: float = 1.0,
+        spread: bool = True,
+    ) -> sp.csr_array:
         """Return the probabilities of the labels of these clusters, shape (n, L).
 
         Parameters
@@ -118,11 +158,30 @@ class ShortlistRanker:
             Text vectors.
         width : int
             Best labels of a row; as many more may arrive over the graph.
+        power : float, default=1.0
+            Of the clusters' probabilities.
+        spread : bool, default=True
+            Whether scores spread over the graph of the labels, if there is one.
         """
         shortlist = sp.csr_array(clusters @ self.membership)
         documents = self.label_documents(vectors)
         rows, labels = row_ids(shortlist), shortlist.indices
         products = inner_products(documents, self.label_weights, rows, labels)
-        shortlist.data = shortlist.data * expit(products + np.float32(self.label_offset))
+        probabilities = expit(products + np.float32(self.label_offset))
+        shortlist.data = shortlist.data ** np.float32(power) * probabilities
         best = keep_strongest(shortlist, width)
-        return best if self.label_graph is None else propagate(best, self.label_graph, width)
+        graph = self.label_graph if spread else None
+        return best if graph is None else propagate(best, graph, width)
+
+    def with_ranker(self, ranker: FusedClassifierTask) -> ShortlistRanker:
+        """Return the member with a ranker's classifiers, materialised."""
+        encoders = self.encoders
+        if encoders is not None:
+            encoders = (encoders[0], ranker.encoder)
+        return replace(
+            self,
+            label_weights=ranker.classifier_weights(),
+            label_offset=float(ranker.classifiers.offset.detach()),
+            label_documents=DocumentMap(*ranker.document.to_numpy()),
+            encoders=encoders,
+        )

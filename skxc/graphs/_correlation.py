@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.graphs._prune import edge_cosines, keep_edges, keep_strongest, without_diagonal
+from skxc.graphs._walk import row_shares
 from skxc.utils._sparse import normalize_rows
 
 
@@ -54,6 +55,46 @@ def strongest_with_self_loops(visits: sp.csr_array, top_k: int) -> sp.csr_array:
     graph = sp.csr_array(without_diagonal(keep_strongest(visits, top_k)) + loops)
     graph.sort_indices()
     return graph
+
+
+def correlation_graph(
+    visits: sp.csr_array | None,
+    top_k: int,
+    *,
+    given: sp.csr_array | None = None,
+    vectors: NDArray[np.floating] | None = None,
+    max_distance: float | None = None,
+) -> sp.csr_array | None:
+    """Return the label graph of a walk, of the user, or of both, with self-loops; not normalised.
+
+    Parameters
+    ----------
+    visits : csr_array of shape (L, L) or None
+        Of the walk.
+    top_k : int
+        Edges of a label that are kept, beside its self-loop.
+    given : csr_array of shape (L, L) or None, default=None
+        The user's graph. With visits, a row's edge weights from both are shares that add up.
+    vectors : ndarray of shape (L, d) or None, default=None
+        Embedded texts.
+    max_distance : float or None, default=None
+        Visits between texts that are further apart do not count; None: all do.
+
+    Returns
+    -------
+    csr_array of shape (L, L), or None if there is neither
+    """
+    if given is not None:
+        given = strongest_with_self_loops(given, top_k)
+    if visits is None:
+        return given
+    if vectors is not None and max_distance is not None:
+        visits = drop_unlike(visits, vectors, max_distance)
+    walked = strongest_with_self_loops(visits, top_k)
+    if given is None:
+        return walked
+    joined = sp.csr_array(row_shares(given) + row_shares(walked))
+    return strongest_with_self_loops(joined, top_k)
 
 
 def cluster_graph(membership: sp.csr_array, graph: sp.csr_array, top_k: int) -> sp.csr_array:

@@ -1,7 +1,9 @@
 """What ECLARE trains in each of its stages: fused classifiers against documents.
 
-The surrogate and the shortlister score every output at every step; the ranker scores the candidates
-of the batch's documents only, and builds the classifiers of these labels only.
+A step scores all its documents against one pool of outputs, and builds the classifiers of these
+only: the outputs of all documents of the batch and, in the ranker, some labels of their shortlists.
+In the paper surrogate and shortlister score every output at every step, and the ranker scores every
+document against its own shortlist only.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from skxc.batching import Batching
 from skxc.graphs import keep_edges
 from skxc.losses import BinaryCrossEntropy, Loss
 from skxc.negatives import membership
-from skxc.negatives._pairs import row_entries
+from skxc.negatives._pairs import row_entries, sample_positives
+from skxc.negatives.base import union
 from skxc.training._fused_classifier import DocumentBlock, FusedClassifiers
 from skxc.training._loop import Task
 from skxc.training._text_sources import EncodedRows, EncodedTexts, FixedTexts, FixedVectors
@@ -64,6 +67,10 @@ class FusedClassifierTask(Task):
         Trained with the classifiers.
     candidates : csr_array of shape (n, L) or None, default=None
         Stored entries are what a row is scored against; None: every output.
+    n_negatives : int or None, default=None
+        Candidates of a row that enter the pool of its batch at each step, beside the outputs of all
+        its rows; without `candidates`, the pool is these outputs alone. None: no pools, every row
+        is scored against all its candidates and nothing else.
     add_missed : bool, default=True
         Whether positives that are no candidates are scored too.
     excluded : csr_array of shape (n, L) or None, default=None
@@ -103,6 +110,7 @@ class FusedClassifierTask(Task):
         device: torch.device,
         encoder: Encoder | None = None,
         candidates: sp.csr_array | None = None,
+        n_negatives: int | None = None,
         add_missed: bool = True,
         excluded: sp.csr_array | None = None,
         fusion: str = "attention",
@@ -125,6 +133,11 @@ class FusedClassifierTask(Task):
         self.targets = None
         if candidates is not None:
             self.targets = candidate_targets(candidates, y, excluded, add_missed)
+        self.n_negatives = n_negatives
+        if n_negatives is not None:
+            marks = y if self.targets is None else self.targets
+            self.drawn = keep_edges(marks, marks.data > 0)
+            self.negatives = keep_edges(marks, marks.data < 0)
         self.documents: Callable[[Ids], Tensor]
         self.texts: Callable[[Ids], list[Tensor]]
         if encoder is None:
@@ -169,15 +182,38 @@ class FusedClassifierTask(Task):
 
     def backward(self, rows: Ids, rng: np.random.Generator) -> float:
         """Accumulate the gradients of a batch's loss."""
-        scores, positives, ignored = self.batch_scores(rows)
+        scores, positives, ignored = self.batch_scores(rows, self.pool(rows, rng))
         weight = torch.from_numpy(self.sample_weight[rows]).to(self.device)
         loss = self.loss(scores, positives, row_weight=weight, ignored=ignored)
         loss.backward()
         return float(loss.detach())
 
-    def batch_scores(self, rows: Ids) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return scores, positives and ignored cells of a batch, each of shape (b, m)."""
-        labels, cells, positives, ignored = self._cells(rows)
+    def pool(self, rows: Ids, rng: np.random.Generator) -> Ids | None:
+        """Return the outputs that a batch is scored against, sorted; None where there is no pool.
+
+        Few outputs are all scored, whatever the batch.
+        """
+        if self.n_negatives is None:
+            return None
+        if self.targets is None and len(self.outputs) <= len(rows):
+            return self.outputs
+        groups = [row_entries(self.drawn, rows)[1]]
+        if self.targets is not None:
+            groups.append(sample_positives(self.negatives, rows, self.n_negatives, rng))
+        return union(groups)
+
+    def batch_scores(
+        self, rows: Ids, pool: Ids | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return scores, positives and ignored cells of a batch, each of shape (b, m).
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (b,)
+        pool : ndarray of int, shape (m,), or None
+            What all rows are scored against; None: their candidates, or all outputs.
+        """
+        labels, cells, positives, ignored = self._cells(rows, pool)
         scores = self.document_vectors(rows) @ self.classifiers_of(labels).T
         scores = scores + self.classifiers.offset
         if cells is not None:
@@ -213,14 +249,14 @@ class FusedClassifierTask(Task):
         self.classifiers.offset.fill_(offset)
 
     def _cells(
-        self, rows: Ids
+        self, rows: Ids, pool: Ids | None
     ) -> tuple[Ids, Ids | None, NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Return the labels of a step, the scored cells among them, and the masks of the cells."""
-        if self.targets is None:
-            ignored = None
+        if pool is not None or self.targets is None:
+            pool, ignored = self.outputs if pool is None else pool, None
             if self.excluded is not None:
-                ignored = membership(self.excluded, rows, self.outputs)
-            return self.outputs, None, membership(self.y, rows, self.outputs), ignored
+                ignored = membership(self.excluded, rows, pool)
+            return pool, None, membership(self.y, rows, pool), ignored
         owner, labels = row_entries(self.targets, rows)
         is_positive = self.targets[rows].data > 0
         pool, column = np.unique(labels, return_inverse=True)

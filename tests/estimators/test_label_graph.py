@@ -185,7 +185,7 @@ def test_the_refinement_starts_at_the_text_of_the_neighbours(features, monkeypat
         original(self, name, start=start, texts=texts, hops=hops, **options)
 
     monkeypatch.setattr(FusedClassifierTask, "__init__", spy)
-    make().fit(X, y, label_features=side)
+    make(freeze_embeddings=True).fit(X, y, label_features=side)
     assert starts["surrogate"][0] is None
     for name in ("shortlister-0", "ranker-0"):
         start, texts, hops = starts[name]
@@ -195,13 +195,16 @@ def test_the_refinement_starts_at_the_text_of_the_neighbours(features, monkeypat
 def test_trained_embeddings_belong_to_their_stage(features):
     X, y, side = features
     model = make(freeze_embeddings=False).fit(X, y, label_features=side)
+    frozen = make(freeze_embeddings=True).fit(X, y, label_features=side)
+    assert frozen.estimators_[0].encoders is None
     tables = [
         encoder.module_.tokens.detach().numpy()
-        for encoder in (model.encoder_, *model.estimators_[0].encoders)
+        for encoder in (frozen.encoder_, *model.estimators_[0].encoders)
     ]
     assert np.abs(tables[0] - tables[1]).max() > 1e-4
     assert np.abs(tables[1] - tables[2]).max() > 1e-4
-    assert make().fit(X, y, label_features=side).estimators_[0].encoders is None
+    assert model.encoder_ is model.estimators_[0].encoders[1]
+    assert model.encoder_.vectorizer_ is model.estimators_[0].encoders[0].vectorizer_
     again = pickle.loads(pickle.dumps(model))
     assert_same_model(model, again, X)
 
@@ -213,7 +216,11 @@ def test_trained_embeddings_belong_to_their_stage(features):
         {"fusion": "sum"},
         {"use_refinement": False},
         {"propagate": False},
+        {"propagate_labels": True},
         {"graph_negatives": False},
+        {"n_negatives": None},
+        {"cluster_power": 1.0},
+        {"freeze_embeddings": True},
         {"walk_restart": 1.0},
         {"n_hops": 2},
         {"add_missed_positives": False},

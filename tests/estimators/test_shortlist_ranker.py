@@ -71,6 +71,16 @@ def test_scores_are_products_of_probabilities(graphs, beam, width):
     np.testing.assert_allclose(found.toarray(), naive(beam, width, graphs), rtol=1e-4, atol=1e-6)
 
 
+def test_the_power_of_clusters():
+    member = ShortlistRanker(**PARTS)
+    clusters = member.best_clusters(ROWS, K)
+    plain, flat, half = (member.score(clusters, ROWS, L, power=a).toarray() for a in (1, 0, 0.5))
+    np.testing.assert_allclose(plain / flat, clusters.toarray()[:, LEAF], rtol=1e-5)
+    np.testing.assert_allclose(half, np.sqrt(plain * flat), rtol=1e-5)
+    graph = ShortlistRanker(**PARTS, label_graph=GRAPHS["label_graph"])
+    np.testing.assert_array_equal(graph.score(clusters, ROWS, L, spread=False).toarray(), plain)
+
+
 def test_every_cluster_in_the_beam_is_one_against_all():
     member = ShortlistRanker(**PARTS)
     found = member.score(member.best_clusters(ROWS, K), ROWS, L)

@@ -68,7 +68,7 @@ def test_scores_of_a_batch_equal_the_materialised_ones(candidates):
     expected = full_scores(task)
     rows = np.array([7, 2, 10])
     scores, positives, ignored = task.batch_scores(rows)
-    labels, cells, _, _ = task._cells(rows)
+    labels, cells, _, _ = task._cells(rows, None)
     for i, row in enumerate(rows):
         seen = {}
         for j in range(scores.shape[1]):
@@ -82,6 +82,35 @@ def test_scores_of_a_batch_equal_the_materialised_ones(candidates):
             listed = set(candidates[[row]].indices) | set(Y[[row]].indices)
         assert set(seen) == listed
         assert {label for label, is_true in seen.items() if is_true} == set(Y[[row]].indices)
+
+
+def test_a_pool_holds_the_labels_of_the_batch_and_some_candidates():
+    rows = np.array([7, 2, 10])
+    own = set(Y[rows].indices)
+    listed = sp.csr_array(CANDIDATES[rows])
+    others = [set(listed[[i]].indices) - set(Y[[row]].indices) for i, row in enumerate(rows)]
+    task = make(candidates=CANDIDATES, n_negatives=1)
+    drawn = {tuple(task.pool(rows, np.random.default_rng(seed))) for seed in range(20)}
+    assert len(drawn) > 1
+    for pool in drawn:
+        assert list(pool) == sorted(set(pool))
+        assert own <= set(pool) <= own.union(*others)
+        assert len(pool) <= len(own) + sum(min(1, len(other)) for other in others)
+    everything = make(candidates=CANDIDATES, n_negatives=L).pool(rows, RNG)
+    assert set(everything) == own.union(*others)
+    # Without candidates it is the outputs of the batch, or all where there are not more than rows.
+    assert set(make(n_negatives=2).pool(rows, RNG)) == own
+    assert len(make(n_negatives=2).pool(np.arange(N), RNG)) == L
+    assert make(candidates=CANDIDATES).pool(rows, RNG) is None
+
+
+def test_a_pool_is_scored_by_every_row():
+    task = make(candidates=CANDIDATES, n_negatives=2)
+    expected, rows, pool = full_scores(task), np.array([7, 2, 10]), np.array([0, 3, 4, 8])
+    scores, positives, ignored = task.batch_scores(rows, pool)
+    np.testing.assert_allclose(scores.detach(), expected[np.ix_(rows, pool)], atol=1e-4)
+    np.testing.assert_array_equal(positives, Y.toarray()[np.ix_(rows, pool)] > 0)
+    assert ignored is None
 
 
 def test_pads_teach_nothing():
@@ -115,6 +144,10 @@ def test_excluded_pairs_are_ignored():
     excluded = sp.csr_array(excluded)
     _, _, ignored = make(excluded=excluded).batch_scores(np.array([row]))
     assert torch.nonzero(ignored).tolist() == [[0, label]]
+    # In a pool too, into which another row may have brought the label.
+    task = make(excluded=excluded, candidates=CANDIDATES, n_negatives=2)
+    _, _, ignored = task.batch_scores(np.array([row]), np.array([label]))
+    assert ignored.tolist() == [[True]]
 
 
 @pytest.mark.parametrize("candidates", [None, CANDIDATES])
