@@ -23,18 +23,38 @@ from skxc.graphs import keep_strongest, without_hubs
 from skxc.inspection import precision_by_frequency
 from skxc.utils._sparse import drop_pairs, pack_topk
 
-MAIN = ("none", "graph", "shuffled")
+MAIN = {
+    "none": {},
+    "graph": {},
+    "shuffled": {},
+    "points only": {"regularize_labels": False},
+    "points only half": {"regularize_labels": False, "graph_weights": 0.15},
+}
+PAPER = {  # its losses, batches, walk and weights, in as many epochs as all others
+    "loss": "triplet",
+    "graph_loss": "triplet",
+    "negatives": "clustered",
+    "n_positives": 1,
+    "graph_schedule": "constant",
+    "bandit_init": 0.1,
+    "walk": "series",
+}
 ABLATIONS = {
     "no pruning": {"prune": False},
     "no point side": {"regularize_points": False},
     "no label side": {"regularize_labels": False},
     "fixed weights": {"graph_weights": 0.3},
     "weights a third": {"graph_weights": 0.1},
+    "half weights": {"graph_weights": 0.15},
+    "half weights random labels": {"graph_weights": 0.15, "regularize_random_labels": True},
     "constant weights": {"graph_weights": 0.3, "graph_schedule": "constant"},
     "with a walk": {"walk": "series"},
     "triplet terms": {"graph_loss": "triplet", "bandit_init": 1.0},
     "random labels": {"regularize_random_labels": True},
     "random labels, shuffled": {"regularize_random_labels": True},
+    "paper": PAPER,
+    "paper shuffled": PAPER,
+    "paper none": PAPER,
 }
 
 
@@ -102,7 +122,7 @@ def measure(model, data, stage):
 def run(data, graphs, variant, seed):
     """Fit one variant and yield the figures of its stages."""
     ablation = variant not in MAIN
-    params = {"random_state": seed, **ABLATIONS.get(variant, {})}
+    params = {"random_state": seed, **(MAIN | ABLATIONS).get(variant, {})}
     if ablation:
         params |= {"classifier_stage": False, "neighbor_weight": 0.0}
     y, choice = data.train_labels, GraphChoice(graphs, shuffled="shuffled" in variant)
@@ -110,7 +130,7 @@ def run(data, graphs, variant, seed):
     if variant == "edges as labels":
         model = DualEncoderXC(**params)
         y, choice = edges_as_labels(data, graphs), GraphChoice()
-    if variant == "none":
+    if "none" in variant:
         choice = GraphChoice()
     begun = time.process_time()
     model.fit(data.train_texts, y, **fit_arguments(model, data, data.train_texts, choice, seed))
