@@ -1,13 +1,14 @@
 """Learned index against the tree that it starts from, and with a sparse ranker.
 
-    python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"] [--ranker]
-        [--variant "name: edge_init='random'" ...] [--hold-out N] [--first N]
+    python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"]
+        [--ranker "LinearTreeXC()"] [--beam 2 5] [--variant "name: edge_init='random'" ...]
+        [--hold-out N]
 
-Per seed: the learned index, the same model re-ranked by SparseRanker() (with --ranker; both share
-one training), and the tree, which trains for as many epochs with its edges fixed. --params is given
-to all of them, and "tree, beam x 3" follows three times as many clusters. --variant measures
-changes of the learned index instead. --hold-out scores training rows that are held out, not the
-test rows, and --first trains on the first N rows only. One JSON line each, percent; see
+Per seed: the learned index, the same model re-ranked (with --ranker; both share one training), and
+the tree, which trains for as many epochs with its edges fixed. --params is given to all of them,
+"tree, beam x 3" follows three times as many clusters, and --beam adds both models with other
+numbers of clusters. --variant measures changes of the learned index instead. --hold-out scores
+training rows that are held out, not the test rows. One JSON line each, percent; see
 docs/results/learned_index.md.
 """
 
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from skxc import LabelTexts, LearnedIndexXC
+from skxc import LabelTexts, LearnedIndexXC, LinearTreeXC
 from skxc.commands._scores import percentages
 from skxc.datasets import hold_out, load_xc_repository
 from skxc.encoders import BagEncoder
@@ -27,6 +28,8 @@ from skxc.linear import SparseRanker
 from skxc.utils._sparse import normalize_rows
 
 TOP = 100
+# What --params, --variant and --ranker can name.
+NAMES = {"BagEncoder": BagEncoder, "LinearTreeXC": LinearTreeXC, "SparseRanker": SparseRanker}
 
 
 def sides(data):
@@ -59,6 +62,14 @@ def report(dataset, data, rows, model, name, seed, fit_cpu_s):
     sys.stdout.flush()
 
 
+def narrower(dataset, data, rows, model, name, seed, fit_cpu_s, beams):
+    """Print one line for each number of clusters to follow instead of the default one."""
+    for beam in beams:
+        model.set_params(beam_width=beam)
+        report(dataset, data, rows, model, f"{name}, beam {beam}", seed, fit_cpu_s)
+    model.set_params(beam_width=None)
+
+
 def timed_fit(model, rows, y, sides_of_labels):
     """Fit, and return the CPU seconds."""
     start = time.process_time()
@@ -73,29 +84,32 @@ def main(options):
     if options.hold_out:
         data = hold_out(data, options.hold_out)
     train, test, labels = sides(data)
-    y = data.train_labels[: options.first]
-    train = train[: options.first]
-    common = eval(f"dict({options.params})", {"BagEncoder": BagEncoder})
+    y = data.train_labels
+    common = eval(f"dict({options.params})", NAMES)
     budget = LearnedIndexXC(**common)
     epochs = budget.tree_epochs + budget.n_epochs
     for seed in options.seed:
         for variant in options.variant:
             name, _, changes = variant.partition(":")
-            model = LearnedIndexXC(random_state=seed, **{**common, **eval(f"dict({changes})")})
+            model = LearnedIndexXC(
+                random_state=seed, **{**common, **eval(f"dict({changes})", NAMES)}
+            )
             cost = timed_fit(model, train, y, labels)
             report(folder, data, test, model, name, seed, cost)
         if options.variant:
             continue
-        ranker = SparseRanker() if options.ranker else None
+        ranker = eval(options.ranker, NAMES) if options.ranker else None
         model = LearnedIndexXC(sparse_ranker=ranker, random_state=seed, **common)
         cost = timed_fit(model, train, y, labels)
         if options.ranker:
-            report(folder, data, test, model, "learned index + sparse ranker", seed, cost)
+            report(folder, data, test, model, f"learned index + {options.ranker}", seed, cost)
         model.set_params(sparse_ranker=None)
         report(folder, data, test, model, "learned index", seed, cost)
+        narrower(folder, data, test, model, "learned index", seed, cost, options.beam)
         tree = LearnedIndexXC(random_state=seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
         cost = timed_fit(tree, train, y, labels)
         report(folder, data, test, tree, "tree", seed, cost)
+        narrower(folder, data, test, tree, "tree", seed, cost, options.beam)
         tree.set_params(beam_width=3 * tree.sizes_.beam_width)
         report(folder, data, test, tree, "tree, beam x 3", seed, cost)
 
@@ -106,7 +120,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--params", default="")
     parser.add_argument("--variant", nargs="+", default=[])
-    parser.add_argument("--ranker", action="store_true")
+    parser.add_argument("--ranker")
+    parser.add_argument("--beam", type=int, nargs="+", default=[])
     parser.add_argument("--hold-out", type=int, default=0)
-    parser.add_argument("--first", type=int)
     main(parser.parse_args())
