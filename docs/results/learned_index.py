@@ -2,7 +2,7 @@
 
     python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"]
         [--ranker "LinearTreeXC()"] [--beam 2 5] [--variant "name: edge_init='random'" ...]
-        [--hold-out N]
+        [--no-tree] [--hold-out N]
 
 Per seed: the learned index, the same model re-ranked (with --ranker; both share one training), and
 the tree, which trains for as many epochs with its edges fixed. --params is given to all of them,
@@ -106,6 +106,8 @@ def main(options):
         model.set_params(sparse_ranker=None)
         report(folder, data, test, model, "learned index", seed, cost)
         narrower(folder, data, test, model, "learned index", seed, cost, options.beam)
+        if options.no_tree:
+            continue
         tree = LearnedIndexXC(random_state=seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
         cost = timed_fit(tree, train, y, labels)
         report(folder, data, test, tree, "tree", seed, cost)
@@ -121,6 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--params", default="")
     parser.add_argument("--variant", nargs="+", default=[])
     parser.add_argument("--ranker")
+    parser.add_argument("--no-tree", action="store_true")
     parser.add_argument("--beam", type=int, nargs="+", default=[])
     parser.add_argument("--hold-out", type=int, default=0)
     main(parser.parse_args())

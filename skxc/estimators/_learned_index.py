@@ -101,9 +101,9 @@ class LearnedIndexXC(NeuralBase):
     recluster_epochs : int, default=0
         If positive, the tree is first trained for so many epochs, and labels are then clustered
         again by embeddings and features together.
-    tree_epochs : int, default=3
+    tree_epochs : int, default=1
         Epochs of the first stage, with the edges of the tree.
-    n_epochs : int, default=7
+    n_epochs : int, default=9
         Epochs of the second stage, in which edges learn; 0 leaves the tree as it is.
     averaged_epochs : int, default=1
         Weights are the mean of those after the last so many epochs of a stage (SWA); 1: the last.
@@ -280,8 +280,8 @@ class LearnedIndexXC(NeuralBase):
         path_loss_weight: float = 0.05,
         restart_classifiers: bool = False,
         recluster_epochs: int = 0,
-        tree_epochs: int = 3,
-        n_epochs: int = 7,
+        tree_epochs: int = 1,
+        n_epochs: int = 9,
         averaged_epochs: int = 1,
         dropout: float = 0.3,
         learning_rate: float | None = None,
