@@ -64,8 +64,6 @@ LOSSES = {
     "joint only": joint(0.0),
     "frequency 0.5": frequency(0.5),
     "frequency 1": frequency(1.0),
-    "frequency -0.5": frequency(-0.5),
-    "frequency -1": frequency(-1.0),
 }
 
 
