@@ -1,12 +1,13 @@
-"""Where the graph of LabelGraphXC helps: edges, attention, shortlist and hits by label frequency.
+"""What settings of LabelGraphXC reach, and where: edges, attention, shortlist, hits by frequency.
 
-    python docs/results/label_graph.py FOLDER [key=value ...]
+    python docs/results/label_graph.py FOLDER [--hold-out N] [--seed 0 1 2] [--setting S ...]
 
-Prints JSON lines, one with the graph and one without.
+A setting holds parameters. Those after a bar need no new fit: "{'dropout': 0.1} | {'beam_size': 9}"
+prints one JSON line for either. With --hold-out, N training rows are scored, chosen as
+`python -m skxc benchmark` does it, instead of the test rows.
 """
 
-from __future__ import annotations
-
+import argparse
 import ast
 import json
 import sys
@@ -16,80 +17,113 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc import LabelGraphXC, LabelTexts
-from skxc.datasets import load_xc_repository
+from skxc.commands._process import cpu_seconds
+from skxc.commands._scores import percentages
+from skxc.datasets import hold_out, load_xc_repository
 from skxc.graphs import without_diagonal
 from skxc.inspection import precision_by_frequency
-from skxc.utils._sparse import drop_pairs, normalize_rows, pair_ids, row_ids
+from skxc.utils._sparse import drop_pairs, normalize_rows, pack_topk, pair_ids, row_ids
 
 BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 
 
-def by_frequency(model: LabelGraphXC, values: np.ndarray) -> dict[str, list[float]]:
+def measure(data, settings, seed):
+    """Fit with the first of the settings; yield the figures of each."""
+    first, *others = settings
+    model, start = LabelGraphXC(**first, random_state=seed), cpu_seconds()
+    labels = LabelTexts(data.label_texts) if data.label_texts is not None else data.label_features
+    model.fit(samples(data), data.train_labels, label_features=labels)
+    seconds = round(cpu_seconds() - start, 1)
+    for setting in ({}, *others):
+        model.set_params(**{**LabelGraphXC(random_state=seed).get_params(), **first, **setting})
+        scores = pack_topk(*model.predict_topk(samples(data, "test"), k=120), data.n_labels)
+        figures = {**percentages(scores, data, asked=100), "fit_cpu_s": seconds}
+        yield {
+            "setting": {**first, **setting},
+            "seed": seed,
+            **figures,
+            **where(model, data, scores),
+        }
+
+
+def samples(data, part="train"):
+    """Return the texts of the rows, or their features."""
+    texts = getattr(data, f"{part}_texts")
+    return getattr(data, f"{part}_features") if texts is None else texts
+
+
+def where(model, data, scores):
+    """Return what the graph, the attention, the shortlist and the first places look like."""
+    if data.test_filter is not None:
+        scores = drop_pairs(scores, data.test_filter)
+    bins = precision_by_frequency(data.test_labels, scores, model.label_frequency_, k=1)
+    hits = np.isin(pair_ids(data.test_labels), pair_ids(scores)).sum()
+    share = np.round(100 * bins.contribution, 2).tolist()
+    found = {
+        "fit_shortlist_recall": {k: round(v, 3) for k, v in model.shortlist_recall_.items()},
+        "shortlist_recall": shortlists(model, samples(data, "test"), data.test_labels),
+        "recall_of_scores": round(float(hits / data.test_labels.nnz), 4),
+        "attention": by_frequency(model, model.fusion_weights_),
+        "p_at_1_by_frequency": dict(zip(bins.names, share, strict=True)),
+    }
+    if model.use_graph:
+        found["confirmed_edges"] = by_frequency(model, edge_quality(model, data.test_labels))
+    return found
+
+
+def by_frequency(model, values):
     """Return means of the rows of `values` over labels of similar frequency."""
     found = {}
     for low, high in BINS:
         some = (model.label_frequency_ >= low) & (model.label_frequency_ <= high)
         name = str(low) if low == high else f"{low}-{high}" if high < 10**9 else f"{low}-"
-        found[name] = np.round(np.nanmean(values[some], axis=0), 3).tolist()
+        found[name] = np.round(np.nanmean(values[some], axis=0).astype(float), 3).tolist()
     return found
 
 
-def edge_quality(model: LabelGraphXC, y_test: sp.csr_array) -> np.ndarray:
-    """Return, per label, the part of its edge weight that test rows confirm; NaN without any."""
+def edge_quality(model, y):
+    """Return, per label, the part of its edge weight that scored rows confirm; NaN without any."""
     edges = without_diagonal(model.label_graph_)
-    together = sp.csr_array(y_test.T @ y_test)
-    confirmed = np.isin(pair_ids(edges), pair_ids(together))
+    confirmed = np.isin(pair_ids(edges), pair_ids(sp.csr_array(y.T @ y)))
     rows, n_labels = row_ids(edges), edges.shape[0]
     weight = np.bincount(rows, edges.data, n_labels)
     part = np.bincount(rows, edges.data * confirmed, n_labels)
-    seen = np.bincount(y_test.indices, minlength=n_labels) > 0
+    seen = np.bincount(y.indices, minlength=n_labels) > 0
     return np.where(seen, part / np.maximum(weight, 1e-12), np.nan)
 
 
-def shortlists(model: LabelGraphXC, texts: list[str], y: sp.csr_array) -> dict[str, float]:
-    """Return the share of test pairs whose label is in the shortlist, with and without GAME."""
-    rows = normalize_rows(model.encoder_.prepare(np.array(texts, dtype=object)))
+def shortlists(model, X, y):
+    """Return the share of pairs whose label is in the shortlist, with and without GAME."""
+    rows = normalize_rows(model.encoder_.prepare(X))
     first, recall = model.estimators_[0], {}
     wanted = sp.csr_array(y[:, model.trained_labels_])
     for name, member in (("game", first), ("plain", replace(first, cluster_graph=None))):
-        clusters = model._shortlist(member, rows)
-        found = sp.csr_array(clusters @ member.membership)
+        found = sp.csr_array(model._shortlist(member, rows) @ member.membership)
         hits = np.isin(pair_ids(wanted), pair_ids(found)).sum()
         recall[name] = round(float(hits / y.nnz), 4)
         recall[f"labels_{name}"] = round(found.nnz / found.shape[0], 1)
     return recall
 
 
-def main(folder: str, options: list[str]) -> None:
-    """Fit with and without the graph, and print what was found."""
-    data = load_xc_repository(folder)
-    params = {key: ast.literal_eval(value) for key, value in (o.split("=") for o in options)}
-    labels = LabelTexts(data.label_texts, data.label_names)
-    for use_graph in (True, False):
-        model = LabelGraphXC(random_state=0, use_graph=use_graph, **params)
-        model.fit(data.train_texts, data.train_labels, label_features=labels)
-        scores = model.decision_function(data.test_texts)
-        if data.test_filter is not None:
-            scores = drop_pairs(scores, data.test_filter)
-        bins = precision_by_frequency(data.test_labels, scores, model.label_frequency_, k=1)
-        hits = np.isin(pair_ids(data.test_labels), pair_ids(scores)).sum()
-        record = {
-            "folder": folder.rstrip("/").rpartition("/")[2],
-            "use_graph": use_graph,
-            "fit_shortlist_recall": {k: round(v, 3) for k, v in model.shortlist_recall_.items()},
-            "test_shortlist_recall": shortlists(model, data.test_texts, data.test_labels),
-            "test_recall_of_scores": round(float(hits / data.test_labels.nnz), 4),
-            "attention": by_frequency(model, model.fusion_weights_),
-            "p_at_1_by_frequency": dict(
-                zip(bins.names, np.round(100 * bins.contribution, 2).tolist(), strict=True)
-            ),
-        }
-        if use_graph:
-            quality = edge_quality(model, data.test_labels)
-            record["confirmed_edges"] = by_frequency(model, quality[:, None])
-        sys.stdout.write(json.dumps(record) + "\n")
-        sys.stdout.flush()
+def main():
+    """Print the lines."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--hold-out", type=int)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument("--setting", nargs="+", default=["{}"])
+    options = parser.parse_args()
+    data = load_xc_repository(options.folder)
+    known = {"dataset": options.folder.rstrip("/").rpartition("/")[2]}
+    if options.hold_out is not None:
+        data, known["hold_out"] = hold_out(data, options.hold_out), options.hold_out
+    for seed in options.seed:
+        for setting in options.setting:
+            parts = [ast.literal_eval(part.strip()) for part in setting.split("|")]
+            for figures in measure(data, parts, seed):
+                sys.stdout.write(json.dumps({**known, **figures}) + "\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main()
