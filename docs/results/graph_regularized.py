@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc import DualEncoderXC, GraphRegularizedXC
-from skxc.commands._data import GraphChoice, fit_arguments
+from skxc.commands._data import GraphChoice, fit_arguments, shuffle_edges
 from skxc.commands._scores import percentages
 from skxc.datasets import load_xc_repository
 from skxc.graphs import keep_strongest, without_hubs
@@ -27,8 +27,8 @@ MAIN = {
     "none": {},
     "graph": {},
     "shuffled": {},
-    "points only": {"regularize_labels": False},
-    "points only half": {"regularize_labels": False, "graph_weights": 0.15},
+    "both sides": {},  # labels without links get all those of their training rows
+    "both sides shuffled": {},
 }
 PAPER = {  # its losses, batches, walk and weights, in as many epochs as all others
     "loss": "triplet",
@@ -75,7 +75,7 @@ class Measured(GraphRegularizedXC):
 
 def edges_as_labels(data, graphs):
     """Return y with the three labels that share most anchors with a row as further labels."""
-    graph, samples = data.anchor_graph(graphs)
+    graph, samples = with_links_of_rows(data).anchor_graph(graphs)
     both = sp.csr_array(sp.vstack([samples, graph.to_csr()]))
     both = without_hubs(both, 500)  # anchors of everybody tell nothing
     shared = sp.csr_array(both[: data.n_train] @ both[data.n_train :].T)
@@ -100,6 +100,16 @@ def some_rows(data, n_rows):
         train_filter=None,
         anchors=anchors,
     )
+
+
+def with_links_of_rows(data):
+    """Return the data with the links of their training rows for labels that have none."""
+    anchors = {
+        name: nodes._replace(label_anchors=sp.csr_array(data.train_labels.T @ nodes.sample_anchors))
+        for name, nodes in data.anchors.items()
+        if nodes.label_anchors is None
+    }
+    return replace(data, anchors={**data.anchors, **anchors})
 
 
 def measure(model, data, stage):
@@ -130,6 +140,10 @@ def run(data, graphs, variant, seed):
     if variant == "edges as labels":
         model = DualEncoderXC(**params)
         y, choice = edges_as_labels(data, graphs), GraphChoice()
+    if variant.startswith("both sides"):
+        if choice.shuffled:
+            data = shuffle_edges(data, np.random.default_rng(seed))
+        data, choice = with_links_of_rows(data), GraphChoice(graphs)
     if "none" in variant:
         choice = GraphChoice()
     begun = time.process_time()

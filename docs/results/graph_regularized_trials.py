@@ -62,6 +62,8 @@ def without_answers(data, n_held, n_rows):
         links = nodes.label_anchors
         if links is not None and name == "depends":
             links = keep_edges(links, ~hidden[row_ids(links)])
+        if links is None:
+            links = sp.csr_array(data.train_labels[rows].T @ nodes.sample_anchors[rows])
         anchors[name] = Anchors(nodes.sample_anchors[rows], links, nodes.texts)
     return replace(
         data,

@@ -154,8 +154,8 @@ class XCDataset:
     ) -> tuple[AnchorGraph, sp.csr_array]:
         """Return metadata sets stacked side by side: the label side and the sample side.
 
-        Where the source links no labels, a label gets the nodes of its training samples:
-        ``train_labels.T @ sample_anchors``, an (L, M) matrix of counts.
+        Where the source links no labels, neither does the graph: estimators derive the links of a
+        label from its training samples, if they want any, and so from those of each fold.
 
         Parameters
         ----------
@@ -188,9 +188,10 @@ class XCDataset:
         sets = [self.anchors[name] for name in names]
         edges = np.cumsum([0, *(nodes.sample_anchors.shape[1] for nodes in sets)]).tolist()
         groups = {name: (edges[i], edges[i + 1]) for i, name in enumerate(names)}
-        labels = sp.csr_array(
-            sp.hstack([self._label_anchors(nodes) for nodes in sets], format="csr")
-        )
+        labels = None
+        if any(nodes.label_anchors is not None for nodes in sets):
+            sides = [self._label_anchors(nodes) for nodes in sets]
+            labels = sp.csr_array(sp.hstack(sides, format="csr"))
         samples = sp.csr_array(sp.hstack([nodes.sample_anchors for nodes in sets], format="csr"))
         texts = [text for name in names for text in self._anchor_texts(name)]
         return AnchorGraph(labels, texts=texts, groups=groups), samples
@@ -198,7 +199,8 @@ class XCDataset:
     def _label_anchors(self, nodes: Anchors) -> sp.csr_array:
         if nodes.label_anchors is not None:
             return nodes.label_anchors
-        return sp.csr_array(self.train_labels.T @ nodes.sample_anchors)
+        shape = (self.n_labels, nodes.sample_anchors.shape[1])
+        return sp.csr_array(shape, dtype=np.float32)
 
     def _anchor_texts(self, name: str) -> list[str]:
         texts = self.anchors[name].texts

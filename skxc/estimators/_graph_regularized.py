@@ -66,6 +66,10 @@ class GraphRegularizedXC(DualEncoderBase):
         Factor of all weights. "fade" falls from 1 to 0 over the training (not in the paper).
     regularize_points, regularize_labels : bool, default=True
         Whether the edges of samples, and of labels, take part.
+    derive_label_edges : bool, default=False
+        Whether labels get the most frequent anchors of their training rows where the graph is an
+        AnchorGraph without label edges. Held-out rows preferred the samples' edges alone: what a
+        label would learn from such anchors, `y` says already.
     regularize_random_labels : bool, default=False
         An extension of the method: as many labels as the batch has samples, drawn from all labels,
         join the label side, so that labels without a training row are regularised too.
@@ -108,8 +112,7 @@ class GraphRegularizedXC(DualEncoderBase):
         As in `DualEncoderXC`.
     graph : AnchorGraph, LabelGraph, sparse matrix, "cooccurrence" or None, default=None
         Edges from labels to anchors and the texts of the anchors; or edges between labels, whose
-        anchors are the labels. An AnchorGraph without label edges gets those of the training rows.
-        Used in training only and not kept.
+        anchors are the labels. Used in training only and not kept.
     label_features, vectorizer, device, random_state, n_jobs, verbose
         As in `DualEncoderXC`.
 
@@ -159,6 +162,7 @@ class GraphRegularizedXC(DualEncoderBase):
         "graph_schedule": [StrOptions({"fade", "constant"})],
         "regularize_points": ["boolean"],
         "regularize_labels": ["boolean"],
+        "derive_label_edges": ["boolean"],
         "regularize_random_labels": ["boolean"],
         "anchor_fraction": [Interval(Real, 0, 1, closed="right")],
         "bandit_learning_rate": [Interval(Real, 0, None, closed="left")],
@@ -195,6 +199,7 @@ class GraphRegularizedXC(DualEncoderBase):
         graph_schedule: str = "fade",
         regularize_points: bool = True,
         regularize_labels: bool = True,
+        derive_label_edges: bool = False,
         regularize_random_labels: bool = False,
         anchor_fraction: float = 1.0,
         bandit_learning_rate: float = 0.01,
@@ -283,6 +288,7 @@ class GraphRegularizedXC(DualEncoderBase):
         self.graph_schedule = graph_schedule
         self.regularize_points = regularize_points
         self.regularize_labels = regularize_labels
+        self.derive_label_edges = derive_label_edges
         self.regularize_random_labels = regularize_random_labels
         self.anchor_fraction = anchor_fraction
         self.bandit_learning_rate = bandit_learning_rate
@@ -404,20 +410,24 @@ class GraphRegularizedXC(DualEncoderBase):
     def _edges_of_sides(self, data: TrainingSet) -> dict[str, sp.csr_array]:
         """Return the edges of both sides, as far as there are any and they shall be used."""
         points, labels = data.sample_graph, _label_edges(data)
-        if labels is None and points is not None:
+        if labels is None and points is not None and self.derive_label_edges:
             labels = _derived_edges(data)
         sides = {"points": points, "labels": labels}
         found = {side: edges for side, edges in sides.items() if edges is not None and edges.nnz}
         if data.graph is not None:
-            self._warn_of_what_cannot_act(found)
+            # The labels' side may be left out, as far as it goes.
+            expected = {"points", "labels"} if labels is not None else {"points"}
+            self._warn_of_what_cannot_act(found, expected)
         used = {"points": self.regularize_points, "labels": self.regularize_labels}
         return {side: edges for side, edges in found.items() if used[side]}
 
-    def _warn_of_what_cannot_act(self, found: Mapping[str, sp.csr_array]) -> None:
+    def _warn_of_what_cannot_act(
+        self, found: Mapping[str, sp.csr_array], expected: set[str]
+    ) -> None:
         """Warn of a graph without edges, with edges on one side, or that is never pruned."""
         if not found:
             problem = "has no edge, so nothing is regularised. Check how it was built."
-        elif len(found) == 1 and self.regularize_points and self.regularize_labels:
+        elif found.keys() < expected and self.regularize_points and self.regularize_labels:
             problem = (
                 f"has edges of {next(iter(found))} only, and one side alone need not help. Pass "
                 "the other side too, or say regularize_points=False or regularize_labels=False."

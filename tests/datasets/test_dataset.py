@@ -123,11 +123,12 @@ def test_anchor_graph_stacks_in_the_order_of_the_names():
         samples.toarray(), [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1], [0, 1, 1, 1, 1]]
     )
     assert samples.format == "csr"
-    # label 0 has the samples 0 and 2, label 1 the sample 1, label 3 the sample 0, label 2 none
+    # the source links no labels to shelves
     np.testing.assert_array_equal(
         graph.to_csr().toarray(),
-        [[0, 1, 2, 1, 0], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 1]],
+        [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]],
     )
+    assert data.anchor_graph("shelf")[0].to_csr() is None
 
 
 def test_anchor_graph_takes_one_name_and_does_not_split_it():

@@ -139,12 +139,21 @@ def test_graph_and_sample_graph_need_each_other_or_warn(data):
 def test_labels_get_the_anchors_of_their_rows(data):
     given = sides(data)
     texts = given["graph"].texts
-    derived = fit(data, edges={**given, "graph": AnchorGraph(None, texts=texts)})
+    samples_only = {**given, "graph": AnchorGraph(None, texts=texts)}
+    derived = fit(data, edges=samples_only, derive_label_edges=True)
     assert sorted(derived.graph_weights_) == ["anchors (labels)", "anchors (points)", "epoch"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GraphWarning)
+        plain = fit(data, edges=samples_only)
+    assert sorted(plain.graph_weights_) == ["anchors (points)", "epoch"]
+    assert losses(plain) == losses(fit(data, regularize_labels=False))
     small = given["sample_graph"] * 0
     small.eliminate_zeros()
     with pytest.warns(GraphWarning):
         fit(data, edges={"graph": AnchorGraph(None, texts=texts), "sample_graph": small})
+    empty = AnchorGraph(0 * given["graph"].to_csr(), texts=texts)
+    with pytest.warns(GraphWarning, match="edges of points only"):
+        fit(data, edges={**given, "graph": empty})
 
 
 def test_derived_anchors_are_the_most_frequent_of_the_training_rows(data, monkeypatch):
@@ -161,7 +170,8 @@ def test_derived_anchors_are_the_most_frequent_of_the_training_rows(data, monkey
     # Two graphs: a label gets some of each, however frequent those of the other are.
     monkeypatch.setattr("skxc.estimators._graph_regularized.DERIVED_ANCHORS", 2)
     groups = {"one": (0, n_anchors // 2), "other": (n_anchors // 2, n_anchors)}
-    fit(data, edges={**given, "graph": AnchorGraph(None, given["graph"].texts, groups)})
+    graph = AnchorGraph(None, given["graph"].texts, groups)
+    fit(data, edges={**given, "graph": graph}, derive_label_edges=True)
     counts = (seen["data"].y.T @ seen["data"].sample_graph).toarray()
     labels = seen["found"]["labels"].toarray()
     for start, stop in groups.values():
