@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skxc
 from skxc import LabelTexts, UnifiedXC
+from skxc.base import TrainingSet
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
 from skxc.estimators import _neural, _unified
@@ -252,6 +253,27 @@ def test_the_learned_weights_are_the_best_of_the_grid_on_held_out_rows():
     assert found[tuple(model.fusion_weights_)].sum() == pytest.approx(best.sum(), abs=1e-6)
     by_ndcg_alone = max(grid, key=lambda weights: found[weights][0])
     assert found[by_ndcg_alone].sum() < best.sum() - 1e-4
+
+
+def test_a_rows_own_label_is_no_miss_where_weights_are_learned(planted, model, monkeypatch):
+    rows = np.array(planted.test_texts[:5], dtype=object)
+    y = sp.csr_array(planted.test_labels[:5])
+    labels = np.array(planted.label_texts, dtype=object)
+    own = np.flatnonzero(y[[2]].toarray()[0] == 0)[3]
+    labels[own] = rows[2]
+    seen = []
+
+    def record(y_true, y_score, *, filter_pairs):
+        seen.append(filter_pairs)
+        return ndcg_at_k(y_true, y_score, filter_pairs=filter_pairs)
+
+    monkeypatch.setattr(_unified, "ndcg_at_k", record)
+    model._learn_fusion(TrainingSet(rows, y, np.ones(5), labels))
+    expected = np.zeros(y.shape)
+    expected[2, own] = 1
+    for pairs in seen:
+        np.testing.assert_array_equal(pairs.toarray(), expected)
+    assert len(seen) == len(_unified.TEXT_WEIGHTS) * len(_unified.FREQUENCY_WEIGHTS)
 
 
 def test_small_data_give_the_usual_weights(planted):
