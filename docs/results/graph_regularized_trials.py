@@ -20,11 +20,12 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
+from graph_regularized import some_rows, with_links_of_rows
 
 from skxc import GraphRegularizedXC
 from skxc.commands._data import GraphChoice, fit_arguments
 from skxc.commands._scores import percentages
-from skxc.datasets import Anchors, hold_out, load_xc_repository
+from skxc.datasets import hold_out, load_xc_repository
 from skxc.graphs import keep_edges, keep_strongest
 from skxc.inspection import precision_by_frequency
 from skxc.labels import AnchorGraph
@@ -54,25 +55,15 @@ class Trial(GraphRegularizedXC):
 def without_answers(data, n_held, n_rows):
     """Return the data with held-out rows, `n_rows` others, and no links that tell the answers."""
     data = hold_out(data, n_held)
-    rows = np.sort(np.random.default_rng(0).permutation(data.n_train)[:n_rows])
     names = set(data.test_ids or ())  # a held-out package must not tell its links as a label
     hidden = np.array([name in names for name in data.label_names])
-    anchors = {}
-    for name, nodes in data.anchors.items():
-        links = nodes.label_anchors
-        if links is not None and name == "depends":
-            links = keep_edges(links, ~hidden[row_ids(links)])
-        if links is None:
-            links = sp.csr_array(data.train_labels[rows].T @ nodes.sample_anchors[rows])
-        anchors[name] = Anchors(nodes.sample_anchors[rows], links, nodes.texts)
-    return replace(
-        data,
-        train_texts=[data.train_texts[row] for row in rows],
-        train_labels=data.train_labels[rows],
-        train_ids=None,
-        train_filter=None,
-        anchors=anchors,
-    )
+    data = some_rows(data, n_rows)
+    if "depends" in data.anchors:
+        nodes = data.anchors["depends"]
+        links = keep_edges(nodes.label_anchors, ~hidden[row_ids(nodes.label_anchors)])
+        depends = nodes._replace(label_anchors=links)
+        data = replace(data, anchors={**data.anchors, "depends": depends})
+    return with_links_of_rows(data)
 
 
 def with_few_anchors(graph, top_k):

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
+from sklearn.utils import _safe_indexing
 
 from skxc.datasets._dataset import Anchors, XCDataset
 
@@ -129,6 +130,4 @@ def _reversed_pairs(
 
 def _take(values: Any, rows: NDArray[np.intp]) -> Any:
     """Return some rows of a list or of a sparse matrix; None stays None."""
-    if values is None or sp.issparse(values):
-        return None if values is None else values[rows]
-    return [values[i] for i in rows]
+    return None if values is None else _safe_indexing(values, rows)

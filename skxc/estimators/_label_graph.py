@@ -30,6 +30,7 @@ from skxc.graphs import (
     cluster_graph,
     correlation_graph,
     hops,
+    keep_edges,
     keep_strongest,
     normalize_degrees,
     random_walk,
@@ -42,11 +43,9 @@ from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import (
     TopK,
     drop_pairs,
-    identity,
     normalize_rows,
-    only_rows,
     rank_rows,
-    scatter_square,
+    row_ids,
     share_found,
 )
 
@@ -449,9 +448,8 @@ class LabelGraphXC(EncoderBase):
     def _fit_surrogate(self, problem: Problem, visits: sp.csr_array | None) -> None:
         """Train the token embeddings on clusters of labels (stage I)."""
         graph = self._graph(problem, visits)
-        vectors = sp.csr_array(
-            problem.y.T @ problem.rows + only_rows(problem.texts, problem.unseen)
-        )
+        unseen = keep_edges(problem.texts, problem.unseen[row_ids(problem.texts)])
+        vectors = sp.csr_array(problem.y.T @ problem.rows + unseen)
         vectors = keep_strongest(vectors, CENTROID_WORDS)
         if graph is not None and self.smooth_clusters:
             smoothed = sp.csr_array(normalize_degrees(graph) @ vectors)
@@ -468,7 +466,8 @@ class LabelGraphXC(EncoderBase):
         """Train one member on the surrogate's token embeddings (stages II to IV)."""
         rows, texts = (text_vectors(problem.encoder, x) for x in (problem.rows, problem.texts))
         graph = self._graph(problem, visits, texts)
-        labels = Outputs(identity(len(texts)), problem.texts, hops(graph, self.n_hops))
+        own = sp.eye_array(len(texts), format="csr", dtype=np.float32)
+        labels = Outputs(own, problem.texts, hops(graph, self.n_hops))
         vectors = normalize_rows(problem.y.T @ normalize_rows(rows))
         vectors[problem.unseen] = normalize_rows(texts[problem.unseen])
         if labels.hops and self.smooth_clusters:
@@ -724,7 +723,9 @@ class LabelGraphXC(EncoderBase):
         fusion[ids] = weights
         graph = labels.hops[0] if labels.hops else sp.csr_array((len(ids), len(ids)))
         return {
-            "label_graph_": scatter_square(graph, ids, n_labels),
+            "label_graph_": sp.csr_array(
+                (graph.data, (ids[row_ids(graph)], ids[graph.indices])), shape=(n_labels, n_labels)
+            ),
             "fusion_weights_": fusion,
             "shortlist_recall_": self._recall(problem, member, shortlist),
         }

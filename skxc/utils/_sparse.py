@@ -114,27 +114,6 @@ def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
 
 
-def identity(n: int) -> sp.csr_array:
-    """Return the identity matrix of shape (n, n)."""
-    return sp.csr_array(sp.eye_array(n, dtype=np.float32))
-
-
-def only_rows(matrix: sp.csr_array, rows: NDArray[np.bool_]) -> sp.csr_array:
-    """Return the matrix with all rows empty but those marked, a mask of shape (n,)."""
-    keep = np.repeat(rows, np.diff(matrix.indptr))
-    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
-
-
-def scatter_square(matrix: sp.csr_array, ids: NDArray[np.integer], n: int) -> sp.csr_array:
-    """Return a square matrix over the ids, which ascend, as one of shape (n, n)."""
-    lengths = np.zeros(n, dtype=np.int64)
-    lengths[ids] = np.diff(matrix.indptr)
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    columns = ids[matrix.indices].astype(index_dtype(n))
-    return sp.csr_array((matrix.data, columns, indptr), shape=(n, n))
-
-
 def share_found(truth: sp.csr_array, found: sp.csr_array) -> float:
     """Return the share of the weight of `truth` that lies on stored entries of `found`."""
     hit = np.isin(pair_ids(truth), pair_ids(found))
