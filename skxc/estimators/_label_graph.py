@@ -35,6 +35,7 @@ from skxc.graphs import (
     normalize_degrees,
     random_walk,
     simulated_walk,
+    strongest_products,
     without_columns,
 )
 from skxc.metrics import precision_at_k
@@ -452,8 +453,7 @@ class LabelGraphXC(EncoderBase):
         vectors = sp.csr_array(problem.y.T @ problem.rows + unseen)
         vectors = keep_strongest(vectors, CENTROID_WORDS)
         if graph is not None and self.smooth_clusters:
-            smoothed = sp.csr_array(normalize_degrees(graph) @ vectors)
-            vectors = keep_strongest(smoothed, CENTROID_WORDS)
+            vectors = strongest_products(normalize_degrees(graph), vectors, CENTROID_WORDS)
         clusters = self._cluster_outputs(problem, vectors, graph, "surrogate")
         task = self._task(problem, "surrogate", clusters)
         task.attributes = lambda: {"estimators_": [self._member(problem, clusters, task)]}

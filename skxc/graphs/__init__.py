@@ -20,6 +20,7 @@ from skxc.graphs._prune import (
     edge_cosines,
     keep_edges,
     keep_strongest,
+    strongest_products,
     without_diagonal,
     without_hubs,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "random_walk",
     "row_shares",
     "simulated_walk",
+    "strongest_products",
     "strongest_with_self_loops",
     "visited_columns",
     "without_columns",

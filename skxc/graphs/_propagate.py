@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from skxc.graphs._prune import keep_strongest
+from skxc.graphs._prune import strongest_products
 
 
 def normalize_degrees(graph: sp.csr_array) -> sp.csr_array:
@@ -62,5 +62,5 @@ def propagate(scores: sp.csr_array, graph: sp.csr_array, top_k: int) -> sp.csr_a
     -------
     csr_array of float32, shape (n, L)
     """
-    arrived = keep_strongest(sp.csr_array(scores @ graph), top_k)
+    arrived = strongest_products(scores, graph, top_k)
     return sp.csr_array((scores + arrived) * np.float32(0.5))

@@ -10,6 +10,8 @@ from skxc.utils._sparse import index_dtype, row_ids
 
 # Edges whose vectors are gathered at once.
 BLOCK_EDGES = 4096
+# Rows that are multiplied at once: bounds the memory of what is not kept.
+BLOCK_ROWS = 1024
 
 
 def without_diagonal(graph: sp.csr_array) -> sp.csr_array:
@@ -27,6 +29,15 @@ def keep_strongest(graph: sp.csr_array, top_k: int) -> sp.csr_array:
     indptr = np.concatenate([[0], np.cumsum(keep)])[edges.indptr]
     columns = edges.indices[keep].astype(index_type, copy=False)
     return sp.csr_array((edges.data[keep], columns, indptr.astype(index_type)), shape=graph.shape)
+
+
+def strongest_products(left: sp.csr_array, right: sp.csr_array, top_k: int) -> sp.csr_array:
+    """Return ``keep_strongest(left @ right, top_k)`` without holding the whole product."""
+    blocks = [
+        keep_strongest(sp.csr_array(left[start : start + BLOCK_ROWS] @ right), top_k)
+        for start in range(0, max(left.shape[0], 1), BLOCK_ROWS)
+    ]
+    return sp.csr_array(sp.vstack(blocks, format="csr"))
 
 
 def keep_edges(graph: sp.csr_array, keep: NDArray[np.bool_]) -> sp.csr_array:

@@ -7,6 +7,7 @@ from skxc.graphs import (
     edge_cosines,
     keep_edges,
     keep_strongest,
+    strongest_products,
     without_diagonal,
     without_hubs,
 )
@@ -44,6 +45,20 @@ def test_keep_strongest(top_k):
         for weight, column in edges:
             expected[column] = -weight
         np.testing.assert_array_equal(kept[row], expected)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 20])
+def test_strongest_products_are_those_of_the_whole_product(monkeypatch, n_rows):
+    rng = np.random.default_rng(0)
+    left, right = (
+        sp.csr_array(rng.integers(3, size=shape).astype(np.float32))
+        for shape in ((n_rows, 6), (6, 9))
+    )
+    monkeypatch.setattr("skxc.graphs._prune.BLOCK_ROWS", 7)
+    found = strongest_products(left, right, 4)
+    np.testing.assert_array_equal(found.toarray(), keep_strongest(left @ right, 4).toarray())
+    assert found.shape == (n_rows, 9)
+    assert np.diff(found.indptr).max(initial=0) <= 4
 
 
 def test_keep_edges():
