@@ -39,7 +39,7 @@ def sides(data):
     return data.train_texts, data.test_texts, {"label_features": LabelTexts(data.label_texts)}
 
 
-def report(dataset, data, rows, model, name, seed, fit_cpu_s):
+def report(data, rows, model, about, name, fit_cpu_s):
     """Print one line about a fitted model."""
     extra = 0 if data.test_filter is None else 20
     start = time.process_time()
@@ -47,9 +47,8 @@ def report(dataset, data, rows, model, name, seed, fit_cpu_s):
     cpu = time.process_time() - start
     model.set_params(top_k=TOP)
     line = {
-        "dataset": dataset,
+        **about,
         "model": name,
-        "seed": seed,
         **percentages(scores, data, TOP),
         "fit_cpu_s": round(fit_cpu_s, 1),
         "predict_cpu_us": round(1e6 * cpu / data.test_labels.shape[0], 1),
@@ -62,11 +61,11 @@ def report(dataset, data, rows, model, name, seed, fit_cpu_s):
     sys.stdout.flush()
 
 
-def narrower(dataset, data, rows, model, name, seed, fit_cpu_s, beams):
+def narrower(data, rows, model, about, name, fit_cpu_s, beams):
     """Print one line for each number of clusters to follow instead of the default one."""
     for beam in beams:
         model.set_params(beam_width=beam)
-        report(dataset, data, rows, model, f"{name}, beam {beam}", seed, fit_cpu_s)
+        report(data, rows, model, about, f"{name}, beam {beam}", fit_cpu_s)
     model.set_params(beam_width=None)
 
 
@@ -80,40 +79,40 @@ def timed_fit(model, rows, y, sides_of_labels):
 def main(options):
     """Run what was asked for."""
     data = load_xc_repository(options.folder)
-    folder = Path(options.folder).name
+    about = {"dataset": Path(options.folder).name, "params": options.params}
     if options.hold_out:
         data = hold_out(data, options.hold_out)
+        about["hold_out"] = options.hold_out
     train, test, labels = sides(data)
     y = data.train_labels
     common = eval(f"dict({options.params})", NAMES)
     budget = LearnedIndexXC(**common)
     epochs = budget.tree_epochs + budget.n_epochs
     for seed in options.seed:
+        about["seed"] = seed
         for variant in options.variant:
             name, _, changes = variant.partition(":")
-            model = LearnedIndexXC(
-                random_state=seed, **{**common, **eval(f"dict({changes})", NAMES)}
-            )
-            cost = timed_fit(model, train, y, labels)
-            report(folder, data, test, model, name, seed, cost)
+            changed = eval(f"dict({changes})", NAMES)
+            model = LearnedIndexXC(random_state=seed, **{**common, **changed})
+            report(data, test, model, about, name, timed_fit(model, train, y, labels))
         if options.variant:
             continue
         ranker = eval(options.ranker, NAMES) if options.ranker else None
         model = LearnedIndexXC(sparse_ranker=ranker, random_state=seed, **common)
         cost = timed_fit(model, train, y, labels)
         if options.ranker:
-            report(folder, data, test, model, f"learned index + {options.ranker}", seed, cost)
+            report(data, test, model, about, f"learned index + {options.ranker}", cost)
         model.set_params(sparse_ranker=None)
-        report(folder, data, test, model, "learned index", seed, cost)
-        narrower(folder, data, test, model, "learned index", seed, cost, options.beam)
+        report(data, test, model, about, "learned index", cost)
+        narrower(data, test, model, about, "learned index", cost, options.beam)
         if options.no_tree:
             continue
         tree = LearnedIndexXC(random_state=seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
         cost = timed_fit(tree, train, y, labels)
-        report(folder, data, test, tree, "tree", seed, cost)
-        narrower(folder, data, test, tree, "tree", seed, cost, options.beam)
+        report(data, test, tree, about, "tree", cost)
+        narrower(data, test, tree, about, "tree", cost, options.beam)
         tree.set_params(beam_width=3 * tree.sizes_.beam_width)
-        report(folder, data, test, tree, "tree, beam x 3", seed, cost)
+        report(data, test, tree, about, "tree, beam x 3", cost)
 
 
 if __name__ == "__main__":
