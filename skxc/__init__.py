@@ -62,6 +62,7 @@ _ROOMS = (
     "model_selection",
     "negatives",
     "persistence",
+    "ranking",
     "training",
 )
 

@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "encoders",
         "indices",
         "losses",
+        "ranking",
         "linear",
         "fusion",
         "calibration",
@@ -33,10 +34,11 @@ MAY_IMPORT = {
     "negatives": {"indices", "clustering", "utils"},
     "batching": {"indices", "clustering", "utils"},
     "linear": {"clustering", "utils"},
-    "fusion": {"indices", "calibration", "utils"},
+    "ranking": {"utils"},
+    "fusion": {"ranking", "calibration", "utils"},
     "graphs": {"indices", "utils"},
     "losses": {"utils"},
-    "indices": {"utils", "exceptions"},
+    "indices": {"ranking", "utils", "exceptions"},
     "encoders": {"utils"},
     "clustering": {"utils"},
     "datasets": {"labels", "utils"},
@@ -57,7 +59,7 @@ FREE = {"inspection", "commands", "__init__", "__main__"}
 
 WITHOUT_TORCH = {
     *("metrics", "datasets", "graphs", "clustering", "linear", "model_selection"),
-    "fusion",
+    *("fusion", "ranking"),
     *("base", "labels", "calibration", "exceptions"),
 }
 ON_USE_ONLY = {"transformers", "faiss"}

@@ -52,7 +52,7 @@ class DualEncoderXC(DualEncoderBase):
         cosines. "tree": their sum and the probability that a shallow tree gives them, fitted on
         held-out rows (NGAME).
     neighbor_weight : float or "auto", default="auto"
-        Weight of the votes of the nearest training rows (see `skxc.indices.neighbor_votes`).
+        Weight of the votes of the nearest training rows (see `skxc.ranking.neighbor_votes`).
         "auto" takes the best of a few weights by nDCG@5 on the held-out rows, 0.4 where there are
         none; 0 keeps no training embeddings.
     n_neighbors : int, default=50

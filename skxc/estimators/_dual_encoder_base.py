@@ -22,7 +22,9 @@ from skxc.estimators._encoder_base import (
     search_exactly,
 )
 from skxc.estimators._neural import BLOCK_ROWS, Run
-from skxc.indices import (
+from skxc.metrics import inverse_propensity, ndcg_at_k
+from skxc.negatives import Negatives, make_negatives
+from skxc.ranking import (
     Votes,
     add_votes,
     inner_products,
@@ -30,8 +32,6 @@ from skxc.indices import (
     rank_pairs,
     union_of_lists,
 )
-from skxc.metrics import inverse_propensity, ndcg_at_k
-from skxc.negatives import Negatives, make_negatives
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._score_tree import ScoreTree
 from skxc.utils._sparse import TopK, normalize_rows, pair_ids

@@ -27,9 +27,9 @@ from skxc.estimators._dual_encoder import DualEncoderXC
 from skxc.estimators._linear_tree import LinearTreeXC
 from skxc.fusion import Candidates, Learned, collect_candidates, learn_combiner, make_objective
 from skxc.fusion._candidates import lowest_scores
-from skxc.indices import rank_pairs
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.metrics import inverse_propensity
+from skxc.ranking import rank_pairs
 from skxc.utils._canonical import _hash_parts
 from skxc.utils._random import root_seed, stream
 from skxc.utils._sparse import TopK, pack_topk, pair_ids, rank_rows, top_k

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from skxc.graphs import keep_strongest, propagate
-from skxc.indices import ExactIndex, inner_products
+from skxc.indices import ExactIndex
+from skxc.ranking import inner_products
 from skxc.utils._sparse import normalize_rows, pack_topk, row_ids
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from skxc.estimators._encoder_base import (
 )
 from skxc.estimators._neural import Run
 from skxc.exceptions import LabelTextWarning
-from skxc.indices import inner_products, rank_pairs, union_of_lists
 from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
 from skxc.negatives import AllLabels, InBatch, Mined, Negatives
+from skxc.ranking import inner_products, rank_pairs, union_of_lists
 from skxc.utils._random import stream, torch_seed
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK, normalize_rows

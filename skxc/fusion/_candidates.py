@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skxc.indices import union_of_lists
+from skxc.ranking import union_of_lists
 from skxc.utils._sparse import TopK
 
 

@@ -10,14 +10,6 @@ from skxc.indices._graph_index import GraphIndex
 from skxc.indices._label_index import LabelIndex, counted_edges, tree_edges
 from skxc.indices._make import make_index
 from skxc.indices._sizes import IndexSizes, index_sizes
-from skxc.indices._votes import (
-    Votes,
-    add_votes,
-    inner_products,
-    neighbor_votes,
-    rank_pairs,
-    union_of_lists,
-)
 from skxc.indices.base import Index
 
 __all__ = [
@@ -27,14 +19,9 @@ __all__ = [
     "Index",
     "IndexSizes",
     "LabelIndex",
-    "Votes",
-    "add_votes",
+    "VectorSearch",
     "counted_edges",
     "index_sizes",
-    "inner_products",
     "make_index",
-    "neighbor_votes",
-    "rank_pairs",
     "tree_edges",
-    "union_of_lists",
 ]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skxc.indices._label_index import LabelIndex
-from skxc.indices._votes import inner_products, rank_pairs
 from skxc.indices.base import Index
+from skxc.ranking import inner_products, rank_pairs
 from skxc.utils._sparse import TopK, normalize_rows, top_k
 
 

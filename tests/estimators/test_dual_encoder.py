@@ -17,9 +17,10 @@ from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
 from skxc.estimators import _encoder_base, _neural
 from skxc.exceptions import LabelTextWarning
-from skxc.indices import ExactIndex, neighbor_votes
+from skxc.indices import ExactIndex
 from skxc.metrics import precision_at_k
 from skxc.negatives import Mined
+from skxc.ranking import neighbor_votes
 from tests.toys import assert_same_model, dense
 
 torch = pytest.importorskip("torch")
