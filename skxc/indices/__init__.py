@@ -10,6 +10,7 @@ from skxc.indices._graph_index import GraphIndex
 from skxc.indices._label_index import LabelIndex, counted_edges, tree_edges
 from skxc.indices._make import make_index
 from skxc.indices._sizes import IndexSizes, index_sizes
+from skxc.indices._vector_search import VectorSearch
 from skxc.indices.base import Index
 
 __all__ = [
