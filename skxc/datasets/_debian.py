@@ -16,8 +16,8 @@ def load_debian_related() -> XCDataset:
     training samples and 10 % none; 20 % of the test pairs are of labels without training samples.
     Texts on both sides, filters, the anchor sets ``depends``, ``tag``, ``maintainer`` and
     ``section`` with texts, the label graphs ``depends`` and ``samesource``. Source, licence and
-    cautions are in the ``README.md`` beside the data; `skxc.datasets.build_debian_related` makes
-    the set again.
+    cautions are in the ``README.md`` beside the data; ``tools/build_debian_related.py`` of the
+    repository makes the set again.
 
     Returns
     -------

@@ -1,13 +1,13 @@
 """Build the data set ``debian_related`` from the package lists of a Debian machine.
 
-``python -m skxc.datasets.build_debian_related OUTPUT [--lists FOLDER] [--suite S] [--arch A]``
+``python tools/build_debian_related.py OUTPUT [--lists FOLDER] [--suite S] [--arch A]``
 
 The lists are the ``Packages`` files that ``apt-get update`` leaves on the machine. A private copy,
 which leaves the machine's own lists alone, is made by ::
 
     mkdir -p lists/partial
     apt-get -o Dir::State::lists="$PWD/lists" update
-    python -m skxc.datasets.build_debian_related OUTPUT --lists lists
+    python tools/build_debian_related.py OUTPUT --lists lists
 
 Lists that apt keeps packed as ``.lz4`` are read through the program ``lz4``.
 
@@ -47,8 +47,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from skxc.datasets._dataset import Anchors, XCDataset
-from skxc.datasets._io import save_xc_repository
+from skxc.datasets import Anchors, XCDataset, save_xc_repository
 
 MAX_SAMPLES = 600
 MAX_LABELS = 100
@@ -66,7 +65,7 @@ Name and one-line description of a Debian package -> packages that it recommends
 enhances. `load_debian_related()` reads it.
 
 ## Source and licence
-Made by `python -m skxc.datasets.build_debian_related` from the `Packages` index (main) of
+Made by `python tools/build_debian_related.py` from the `Packages` index (main) of
 Debian {release}.
 
 Debian publishes its archive metadata for free use. The one-line descriptions belong to the packages

@@ -5,9 +5,9 @@ import lzma
 import numpy as np
 import pytest
 
-from skxc.datasets import build_debian_related as debian
 from skxc.datasets import load_xc_repository
-from skxc.datasets.build_debian_related import Archive, build, main
+from tools import build_debian_related as debian
+from tools.build_debian_related import Archive, build, main
 
 # By the hash of their names, the sources "owl" and "moth" are on the test side.
 PACKAGES = """\
