@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skxc.losses.base import HIDDEN, Loss, Positives
+from skxc._params import params
+from skxc.losses.base import HIDDEN, LogitLoss, Positives
 
 
-class BinaryCrossEntropy(Loss):
+@params
+class BinaryCrossEntropy(LogitLoss):
     """Mean over the pool of the logistic loss of every cell.
 
     ``(1/m) [ sum_{l not in P} log(1 + e^{s_l}) + sum_{p in P} log(1 + e^{-s_p}) ]`` per row;

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from numbers import Real
+from typing import Annotated
 
 import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from skxc._params import PositiveFloat, PositiveInt, params
 from skxc.losses._triplet import hardest_negatives
 from skxc.losses.base import Loss, Positives
 
 
+@params
 class ProbContrastive(Loss):
     """Negative log-likelihood under ``p(relevant) = c e^{d (s - 1)}`` (SiameseXML, stage 1).
 
@@ -36,17 +38,9 @@ class ProbContrastive(Loss):
     2021.
     """
 
-    uses_temperature = False
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "c": [Interval(Real, 0, 1, closed="neither")],
-        "d": [Interval(Real, 0, None, closed="neither")],
-        "n_hard": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def __init__(self, *, c: float = 0.9, d: float = 1.5, n_hard: int = 1) -> None:
-        self.c = c
-        self.d = d
-        self.n_hard = n_hard
+    c: Annotated[float, Interval(Real, 0, 1, closed="neither")] = 0.9
+    d: PositiveFloat = 1.5
+    n_hard: PositiveInt = 1
 
     def _loss(self, scores: Tensor, positives: Positives) -> Tensor:
         pull = -math.log(self.c) + self.d * (1 - positives.of(scores))

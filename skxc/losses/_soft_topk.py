@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from skxc.losses.base import HIDDEN, Loss, Positives
+from skxc._params import PositiveFloat, PositiveInt, params
+from skxc.losses.base import HIDDEN, LogitLoss, Positives
 
 _MAX_STEPS = 48
 
 
-class SoftTopK(Loss):
+@params
+class SoftTopK(LogitLoss):
     """Ask only that the positives are among the top k (DEXML).
 
     ``-(1/n) sum_p log z_p`` with ``z = soft_topk(s, k)`` over at most k positives of a row; further
@@ -40,14 +40,8 @@ class SoftTopK(Loss):
     loss.
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "k": [Interval(Integral, 1, None, closed="left"), None],
-        "steepness": [Interval(Real, 0, None, closed="neither")],
-    }
-
-    def __init__(self, *, k: int | None = 5, steepness: float = 2.0) -> None:
-        self.k = k
-        self.steepness = steepness
+    k: PositiveInt | None = 5
+    steepness: PositiveFloat = 2.0
 
     def _loss(self, scores: Tensor, positives: Positives) -> Tensor:
         k = positives.per_row.clamp_min(1)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from skxc.losses.base import HIDDEN, Loss, Positives
+from skxc._params import params
+from skxc.losses.base import HIDDEN, LogitLoss, Positives
 
 
-class DecoupledSoftmax(Loss):
+@params
+class DecoupledSoftmax(LogitLoss):
     """Softmax in which the positives of a row do not compete with each other (DEXML).
 
     For a row with positives P, n = len(P):
@@ -30,7 +32,8 @@ class DecoupledSoftmax(Loss):
         return _CellwiseSoftmax.apply(scores, positives, offset, True)
 
 
-class Softmax(Loss):
+@params
+class Softmax(LogitLoss):
     """Coupled softmax: every positive competes with all pool labels, the other positives included.
 
     ``-(1/n) sum_{p in P} [ s_p - log sum_l e^{s_l} ]``, also known as SupCon. Its optimum is log n,
@@ -45,7 +48,8 @@ class Softmax(Loss):
         return _CellwiseSoftmax.apply(scores, positives, torch.zeros_like(positives.share), False)
 
 
-class BalancedSoftmax(Loss):
+@params
+class BalancedSoftmax(LogitLoss):
     """Coupled softmax in which the positives count as one label in the denominator.
 
     ``-(1/n) sum_{p in P} [ s_p - log( sum_{l not in P} e^{s_l} + (1/n) sum_{q in P} e^{s_q} ) ]``.

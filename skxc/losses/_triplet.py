@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Any, ClassVar
-
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from skxc._params import NonNegativeFloat, PositiveFloat, PositiveInt, params
 from skxc.losses.base import HIDDEN, Loss, Positives
 
 
+@params
 class Triplet(Loss):
     """Hinge of every positive against the hardest negatives, weighted by a softmax (NGAME).
 
@@ -27,7 +25,7 @@ class Triplet(Loss):
     n_hard : int, default=10
         Negatives per row.
     temperature : float, default=0.1
-        Divides the scores in the weights of the violators.
+        Divides the cosines in the weights of the violators, nothing else.
     n_positives : int or None, default=None
         Number of lowest-scoring positives of a row that take part; None takes all, whose mean is
         the expectation of NGAME's stage 1, which draws one. ``Triplet(margin=0.2, n_hard=5,
@@ -39,26 +37,10 @@ class Triplet(Loss):
     2023. Its code leaves probability mass on satisfied negatives; here they have none.
     """
 
-    uses_temperature = False
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "margin": [Interval(Real, 0, None, closed="left")],
-        "n_hard": [Interval(Integral, 1, None, closed="left")],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-        "n_positives": [Interval(Integral, 1, None, closed="left"), None],
-    }
-
-    def __init__(
-        self,
-        *,
-        margin: float = 0.3,
-        n_hard: int = 10,
-        temperature: float = 0.1,
-        n_positives: int | None = None,
-    ) -> None:
-        self.margin = margin
-        self.n_hard = n_hard
-        self.temperature = temperature
-        self.n_positives = n_positives
+    margin: NonNegativeFloat = 0.3
+    n_hard: PositiveInt = 10
+    temperature: PositiveFloat = 0.1
+    n_positives: PositiveInt | None = None
 
     def _loss(self, scores: Tensor, positives: Positives) -> Tensor:
         hardest = hardest_negatives(scores, positives, self.n_hard)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from sklearn.base import BaseEstimator
-from torch import Tensor
+from skxc._params import Parameterized, PositiveFloat, params
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The logit of a cell that takes no part. Far enough below any logit to vanish exactly, finite so
 # that differences of two hidden cells are 0 and not NaN. It does not fit float16: losses compute in
@@ -43,7 +44,7 @@ class Positives:
     @property
     def per_row(self) -> Tensor:
         """Number of positives of every row, shape (B,)."""
-        return torch.bincount(self.rows, minlength=len(self.row_weight))
+        return self.rows.bincount(minlength=len(self.row_weight))
 
     def of(self, matrix: Tensor) -> Tensor:
         """Return the entries of a (B, m) matrix at the positive cells, shape (c,)."""
@@ -51,9 +52,11 @@ class Positives:
 
     def lowest(self, key: Tensor, n: int) -> Positives:
         """Return the `n` positives of every row with the lowest key; shares sum to 1 again."""
-        order = torch.argsort(key, stable=True)
-        order = order[torch.argsort(self.rows[order], stable=True)]
-        start = torch.cumsum(self.per_row, 0) - self.per_row
+        import torch
+
+        order = key.argsort(stable=True)
+        order = order[self.rows[order].argsort(stable=True)]
+        start = self.per_row.cumsum(0) - self.per_row
         rank = torch.arange(len(order), device=order.device) - start[self.rows[order]]
         keep = order[rank < n].sort().values
         rows, share = self.rows[keep], self.share[keep]
@@ -61,21 +64,22 @@ class Positives:
         return replace(self, rows=rows, columns=self.columns[keep], share=share)
 
 
-class Loss(ABC, BaseEstimator):
+@params
+class Loss(Parameterized, ABC):
     """A loss of a score matrix against *all* the positives in it.
 
     Call it with the scores of a batch. The value is the weighted mean over the rows that have a
-    positive; rows without one are dropped, never averaged in. A subclass writes `_loss`.
+    positive; rows without one are dropped, never averaged in. A subclass writes `_loss`; its
+    parameters are the fields of a dataclass.
 
     Attributes
     ----------
     uses_temperature : bool
-        True: it expects logits, so cosines are divided by a temperature first. False: it expects
-        cosines.
+        True: it expects logits, cosines that its caller divided by its `temperature`
+        (see `LogitLoss`). False: it expects cosines.
     """
 
-    uses_temperature: ClassVar[bool] = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    uses_temperature: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -112,6 +116,8 @@ class Loss(ABC, BaseEstimator):
         ValueError
             If a shape does not fit `scores` or a mask is not boolean.
         """
+        import torch
+
         self._validate_params()
         scores = scores if scores.dtype == torch.float64 else scores.float()
         _check_mask("positives", positives, scores)
@@ -126,7 +132,24 @@ class Loss(ABC, BaseEstimator):
         """Return the scalar loss; hidden cells of `scores` hold at most `HIDDEN`."""
 
 
+@params
+class LogitLoss(Loss):
+    """A loss of logits: of cosines divided by a temperature.
+
+    Parameters
+    ----------
+    temperature : float, default=0.05
+        Divides the cosines. The caller does it: `__call__` takes logits.
+    """
+
+    temperature: PositiveFloat = 0.05
+
+    uses_temperature = True
+
+
 def _check_mask(name: str, mask: Tensor, scores: Tensor) -> None:
+    import torch
+
     if mask.dtype != torch.bool or mask.shape != scores.shape:
         raise ValueError(
             f"`{name}` must be a boolean tensor of the shape of `scores`, {tuple(scores.shape)}, "
@@ -137,6 +160,8 @@ def _check_mask(name: str, mask: Tensor, scores: Tensor) -> None:
 def _find_positives(
     scores: Tensor, mask: Tensor, row_weight: Tensor | None, positive_weight: Tensor | None
 ) -> Positives:
+    import torch
+
     n_rows, n_columns = scores.shape
     flat = _flat_nonzero(mask)
     rows = torch.div(flat, max(n_columns, 1), rounding_mode="floor")
@@ -153,11 +178,15 @@ def _find_positives(
 
 def _flat_nonzero(mask: Tensor) -> Tensor:
     """Return the flat positions of the True cells; numpy scans a sparse mask 5 times faster."""
+    import torch
+
     if mask.device.type != "cpu":
         return mask.flatten().nonzero().squeeze(1)
     return torch.from_numpy(mask.numpy().ravel().nonzero()[0])
 
 
 def _normalise(weight: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    import torch
+
     total = weight.new_zeros(n_rows).index_add_(0, rows, weight)
     return weight / total.clamp_min(torch.finfo(weight.dtype).tiny)[rows]

@@ -6,10 +6,13 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from skxc._params import PositiveFloat, params
 from skxc.losses import (
     BalancedSoftmax,
     BinaryCrossEntropy,
     DecoupledSoftmax,
+    LogitLoss,
+    Loss,
     ProbContrastive,
     Softmax,
     SoftTopK,
@@ -118,6 +121,39 @@ def test_is_a_cloneable_picklable_parameter(loss):
 def test_temperature_is_for_logits_only():
     expected = [True, True, True, True, False, False, True]
     assert [loss.uses_temperature for loss in LOSSES] == expected
+    assert [isinstance(loss, LogitLoss) for loss in LOSSES] == expected
+    # That of the triplet weighs its violators, and its caller divides nothing by it.
+    kept = [getattr(loss, "temperature", None) for loss in LOSSES]
+    assert kept == [0.05, 0.05, 0.05, 0.05, 0.1, None, 0.05]
+
+
+@every_loss
+def test_scores_are_not_divided_by_the_temperature(loss, batch):
+    if loss.uses_temperature:
+        other = clone(loss).set_params(temperature=3.0)
+        assert other(batch.scores, batch.positives) == loss(batch.scores, batch.positives)
+
+
+def test_a_loss_of_your_own(batch):
+    class Twice(Softmax):
+        def _loss(self, scores, positives):
+            return 2 * super()._loss(scores, positives)
+
+    @params
+    class Scaled(Loss):
+        scale: PositiveFloat = 1.0
+
+        def _loss(self, scores, positives):
+            return self.scale * Softmax()._loss(scores, positives)
+
+    expected = Softmax()(batch.scores, batch.positives)
+    assert Twice(temperature=0.3).get_params() == {"temperature": 0.3}
+    assert Twice()(batch.scores, batch.positives) == 2 * expected
+    assert clone(Scaled(scale=3.0))(batch.scores, batch.positives) == 3 * expected
+    with pytest.raises(ValueError, match="'scale' parameter of Scaled"):
+        Scaled(scale=0)(batch.scores, batch.positives)
+    with pytest.raises(TypeError, match="abstract"):
+        Loss()
 
 
 def test_bad_masks_and_parameters_are_refused(batch):
@@ -125,8 +161,17 @@ def test_bad_masks_and_parameters_are_refused(batch):
         Softmax()(batch.scores, batch.positives.float())
     with pytest.raises(ValueError, match=r"`ignored` .* of shape \(5, 6\)"):
         Softmax()(batch.scores, batch.positives, ignored=batch.ignored[:, :6])
-    with pytest.raises(ValueError, match="'margin' parameter of Triplet"):
-        Triplet(margin=-1.0)(batch.scores, batch.positives)
+    for loss, name in [
+        (Triplet(margin=-1.0), "margin"),
+        (Triplet(temperature=0), "temperature"),
+        (Softmax(temperature=0), "temperature"),
+        (SoftTopK(k=0), "k"),
+        (ProbContrastive(c=1.0), "c"),
+    ]:
+        with pytest.raises(ValueError, match=f"'{name}' parameter of {type(loss).__name__}"):
+            loss(batch.scores, batch.positives)
+    with pytest.raises(TypeError, match="margn"):
+        Triplet(margn=0.3)
 
 
 def test_lowest_keeps_the_first_by_key_and_renormalises():
