@@ -14,11 +14,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import params
 from skxc.indices._int8 import Int8Copy, int8_is_fast, largest_norm
 from skxc.indices.base import Index
 from skxc.utils._sparse import TopK
 
 
+@params
 class ExactIndex(Index):
     """Exact inner-product search whose memory does not grow with queries x items.
 
@@ -46,21 +48,16 @@ class ExactIndex(Index):
     (array([[1, 2]], dtype=int32), array([[2., 1.]], dtype=float32))
     """
 
-    _vectors: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
-    _ids: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-    _copy: Int8Copy | None = None
-    _largest_norm: float = 0.0
-
-    def __init__(self, *, block_shape: tuple[int, int] = (128, 32768)) -> None:
-        self.block_shape = block_shape
+    block_shape: tuple[int, int] = (128, 32768)
 
     def __getstate__(self) -> dict:
         """Leave out the eight-bit copy: it holds torch tensors and is made again on demand."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_copy"}
+        state = super().__getstate__()
+        return {**state, "_copy": None} if "_copy" in state else state
 
     def _add(self, vectors: NDArray[np.float32]) -> None:
         ids = np.arange(self._n_added, self._n_added + len(vectors))
-        if len(self._ids):
+        if self._n_added:
             vectors = np.concatenate([self._vectors, vectors])
             ids = np.concatenate([self._ids, ids])
         self._set(vectors, ids)
@@ -70,7 +67,8 @@ class ExactIndex(Index):
         self._set(self._vectors[keep], self._ids[keep])
 
     def _set(self, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-        self._vectors, self._ids, self._copy = vectors, ids, None
+        self._vectors, self._ids = vectors, ids
+        self._copy: Int8Copy | None = None
         self._largest_norm = largest_norm(vectors)
 
     def _search(self, queries: NDArray[np.float32], k: int) -> TopK:

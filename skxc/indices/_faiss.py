@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import PositiveInt, params
 from skxc.indices.base import Index
 from skxc.utils._sparse import TopK
 
 
+@params
 class FaissIndex(Index):
     """Approximate inner-product search by faiss.
 
@@ -54,29 +57,15 @@ class FaissIndex(Index):
     (array([[1, 2]], dtype=int32), array([[2., 1.]], dtype=float32))
     """
 
-    _index: Any = None
-
-    def __init__(
-        self,
-        kind: Literal["hnsw", "ivf"] = "hnsw",
-        *,
-        n_links: int = 32,
-        build_width: int = 40,
-        search_width: int = 200,
-        n_cells: int | None = None,
-        n_probes: int = 64,
-    ) -> None:
-        self.kind = kind
-        self.n_links = n_links
-        self.build_width = build_width
-        self.search_width = search_width
-        self.n_cells = n_cells
-        self.n_probes = n_probes
+    kind: Literal["hnsw", "ivf"] = field(default="hnsw", kw_only=False)
+    n_links: PositiveInt = 32
+    build_width: PositiveInt = 40
+    search_width: PositiveInt = 200
+    n_cells: PositiveInt | None = None
+    n_probes: PositiveInt = 64
 
     def _add(self, vectors: NDArray[np.float32]) -> None:
-        if self.kind not in ("hnsw", "ivf"):
-            raise ValueError(f'`kind` must be "hnsw" or "ivf", but is {self.kind!r}. Choose one.')
-        if self._index is None:
+        if not self._n_added:
             build = self._build_hnsw if self.kind == "hnsw" else self._build_ivf
             self._index = build(vectors)
         if self.kind == "hnsw":

@@ -7,17 +7,20 @@ from each of them.
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import PositiveInt, Share, params
 from skxc.indices._label_index import LabelIndex
 from skxc.indices.base import Index
 from skxc.ranking import inner_products, rank_pairs
 from skxc.utils._sparse import TopK, normalize_rows, top_k
 
 
+@params
 class GraphIndex(Index):
     """Approximate search over labels, restricted to the best clusters of a `LabelIndex`.
 
@@ -32,12 +35,9 @@ class GraphIndex(Index):
         Edges below this are not followed.
     """
 
-    def __init__(
-        self, graph: LabelIndex, *, beam_width: int | None = None, min_weight: float = 0.05
-    ) -> None:
-        self.graph = graph
-        self.beam_width = beam_width
-        self.min_weight = min_weight
+    graph: LabelIndex = field(kw_only=False)
+    beam_width: PositiveInt | None = None
+    min_weight: Share = 0.05
 
     def _add(self, vectors: NDArray[np.float32]) -> None:
         old = getattr(self, "_vectors", np.empty((0, vectors.shape[1]), dtype=np.float32))

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from skxc.utils._record import Record
 from skxc.utils._sparse import TopK, top_k
 
 # Edges of at least this weight count as being at their cap.
@@ -25,7 +26,7 @@ SATURATED = 0.999
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelIndex:
+class LabelIndex(Record):
     """Which labels live in which clusters, and how queries find clusters; immutable.
 
     Attributes

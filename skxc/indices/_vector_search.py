@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skxc.indices._label_index import LabelIndex
-from skxc.indices._make import make_index
 from skxc.indices.base import Index
 from skxc.utils._record import Record
 from skxc.utils._sparse import TopK
@@ -67,6 +66,8 @@ class VectorSearch(Record):
         key = spec, repr(spec)
         built = self._built.get(key)
         if built is None:
+            from skxc.indices import make_index
+
             built = make_index(spec, len(self))
             built.add(self.vectors)
             # Entered when it is complete: another thread may build a second, but never sees a part.

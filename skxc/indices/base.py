@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
+from skxc._params import Parameterized
 from skxc.utils._sparse import TopK, index_dtype
 
 
-class Index(BaseEstimator, ABC):
-    """Base class of all indices.
+class Index(Parameterized, ABC):
+    """Base class of all indices; a subclass declares its parameters with `params`.
 
     An id is the position at which a vector was inserted and never changes: removing items leaves
     gaps, and later additions go on counting. A search returns inner products, best first, ties to
@@ -47,8 +47,9 @@ class Index(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the shape or a value is not allowed. The index is then unchanged.
+            If the shape, a value or a parameter is not allowed. The index is then unchanged.
         """
+        self._validate_params()
         checked = self._check(vectors, "vectors")
         end = self._n_added + len(checked)
         ids = np.arange(self._n_added, end, dtype=index_dtype(end))

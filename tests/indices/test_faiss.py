@@ -108,9 +108,10 @@ def test_graph_found_less_than_k_is_padded():
     assert (scores[0, n_found:] == -np.inf).all()
 
 
-def test_unknown_kind():
-    index = FaissIndex("tree")
-    with pytest.raises(ValueError, match='`kind` must be "hnsw" or "ivf", but is \'tree\''):
+@pytest.mark.parametrize("name, value", [("kind", "tree"), ("n_links", 0), ("n_probes", None)])
+def test_parameters_are_checked_before_anything_is_added(name, value):
+    index = FaissIndex().set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"'{name}' parameter of FaissIndex must be"):
         index.add(np.eye(3))
     assert index.n_items == 0
 

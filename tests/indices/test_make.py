@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from skxc.indices import ExactIndex, FaissIndex, make_index
+from skxc._params import Part, params
+from skxc.indices import NAMES, ExactIndex, FaissIndex, IndexLike, make_index
 
 
 @pytest.mark.parametrize(
@@ -33,5 +34,32 @@ def test_objects_are_copied_empty():
 
 @pytest.mark.parametrize("spec", ["fast", None, 3, ExactIndex])
 def test_anything_else(spec):
-    with pytest.raises(ValueError, match=r'`index` must be "auto", "exact", .* but is'):
+    with pytest.raises(ValueError, match=r"`index` must be one of \['auto', 'exact', .* but is"):
         make_index(spec)
+
+
+@params
+class Owner(Part):
+    """Something with an index."""
+
+    index: IndexLike = "auto"
+
+
+@pytest.mark.parametrize("name", ["auto", *NAMES])
+def test_a_name_is_a_valid_parameter_and_becomes_an_object(name):
+    owner = Owner(index=name)
+    owner._validate_params()
+    assert repr(owner._part("index")) == repr(make_index(name))
+
+
+def test_parameters_of_an_index_are_nested():
+    owner = Owner(index="ivf").set_params(index__n_probes=3)
+    assert repr(owner.index) == "FaissIndex(kind='ivf', n_probes=3)"
+    owner.set_params(index__n_probes=0)
+    with pytest.raises(ValueError, match="'n_probes' parameter of FaissIndex"):
+        owner._validate_params()
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ValueError, match="'index' parameter of Owner must be a str among"):
+        Owner(index="fast")._validate_params()
