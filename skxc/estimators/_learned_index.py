@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from skxc.training import (
-        LabelTable,
+        LabelVectors,
         LearnedEdges,
         LearnedIndexSettings,
         LearnedIndexTask,
@@ -497,7 +497,7 @@ class LearnedIndexXC(NeuralBase):
         n_epochs: int,
         edges: TreeEdges | LearnedEdges,
         clusters: Any,
-        table: LabelTable,
+        table: LabelVectors,
     ) -> LearnedIndexTask:
         from skxc.training import LearnedIndexTask
 

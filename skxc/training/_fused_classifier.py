@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from skxc.training._label_table import LabelTable
+from skxc.training._label_table import LabelVectors
 
 # One would follow the slowly changing singular vectors too late.
 _POWER_ITERATIONS = 4
@@ -151,7 +151,7 @@ class FusedClassifiers(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResidualBlock(dim, dropout) for _ in range(n_texts))
-        self.refinement = None if start is None else LabelTable(start)
+        self.refinement = None if start is None else LabelVectors(start)
         n_components = n_texts + (start is not None)
         self.offset = nn.Parameter(torch.zeros(()))
         self.fusion: nn.Module = SumFusion()

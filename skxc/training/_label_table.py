@@ -20,7 +20,7 @@ def unit_rows(vectors: Tensor) -> Tensor:
     return functional.normalize(vectors, dim=1, eps=0.1)
 
 
-class LabelTable(nn.Module):
+class LabelVectors(nn.Module):
     """A table of label vectors with row-sparse gradients.
 
     Parameters

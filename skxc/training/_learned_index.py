@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from skxc.training._average import WeightAverage
 from skxc.training._edges import LearnedEdges, TreeEdges
-from skxc.training._label_table import LabelTable
+from skxc.training._label_table import LabelVectors
 from skxc.training._loop import Task
 from skxc.utils._row_sparse import as_tensor, pair_products
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
@@ -94,11 +94,11 @@ def new_clusters(dim: int, n_clusters: int, rng: np.random.Generator) -> nn.Line
     return clusters
 
 
-def new_classifiers(dim: int, n_labels: int, rng: np.random.Generator) -> LabelTable:
+def new_classifiers(dim: int, n_labels: int, rng: np.random.Generator) -> LabelVectors:
     """Return W_L with Kaiming-uniform weights; the last column, the bias, is zero."""
     weight = rng.uniform(-1, 1, (n_labels, dim + 1)).astype(np.float32) * np.float32(dim**-0.5)
     weight[:, -1] = 0
-    return LabelTable(weight)
+    return LabelVectors(weight)
 
 
 class LearnedIndexTask(Task):
@@ -116,7 +116,7 @@ class LearnedIndexTask(Task):
     clusters : nn.Linear
         W_C.
     edges : TreeEdges or LearnedEdges
-    table : LabelTable
+    table : LabelVectors
         Classifiers with their bias as last column, shape (L, d + 1).
     batches : object with ``batches(epoch, rng)``
     device : torch.device
@@ -135,7 +135,7 @@ class LearnedIndexTask(Task):
         sample_weight: NDArray[np.floating],
         clusters: nn.Linear,
         edges: TreeEdges | LearnedEdges,
-        table: LabelTable,
+        table: LabelVectors,
         batches: Any,
         device: torch.device,
         evaluate_model: Any = None,

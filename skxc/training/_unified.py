@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from skxc.training._grad_cache import backward_in_chunks
 from skxc.training._heads import TwoHeads
-from skxc.training._label_table import LabelTable, unit_rows
+from skxc.training._label_table import LabelVectors, unit_rows
 from skxc.training._pool import HeldOut, Ids, Pool, PoolSettings, PoolTask
 from skxc.utils._sparse import normalize_rows
 from skxc.utils._unit_length import unit_length
@@ -43,7 +43,7 @@ class UnifiedTask(PoolTask):
     samples, labels : what ``encoder.prepare`` returned
         Training rows, and label texts or features.
     heads : TwoHeads
-    table : LabelTable
+    table : LabelVectors
         The label vectors of the classifier; stays on its own device.
     head_weight : float
         Weight of the dual encoder's loss; 1 and 0 leave the other head exactly as it is.
@@ -75,7 +75,7 @@ class UnifiedTask(PoolTask):
         samples: Any,
         labels: Any,
         heads: TwoHeads,
-        table: LabelTable,
+        table: LabelVectors,
         head_weight: float = 0.5,
         symmetric: bool = False,
         unit_classifier: bool = True,

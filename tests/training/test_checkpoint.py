@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from skxc.training import (  # noqa: E402
     Checkpoint,
-    LabelTable,
+    LabelVectors,
     Plan,
     Progress,
     Task,
@@ -167,7 +167,7 @@ class TableTask(Task):
 
     def __init__(self):
         start = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-        self.table = LabelTable(start, dtype="bfloat16")
+        self.table = LabelVectors(start, dtype="bfloat16")
         self.modules = torch.nn.ModuleDict({"table": self.table})
 
     def parameter_groups(self):
