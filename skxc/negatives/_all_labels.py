@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from skxc._params import params
 from skxc.negatives._pairs import Ids
 from skxc.negatives.base import Negatives
 
 
+@params
 class AllLabels(Negatives):
     """The pool is the whole label set, so the loss is exact (DEXML).
 

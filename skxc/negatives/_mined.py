@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from numbers import Integral
-from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from skxc._params import PositiveInt, params
 from skxc.negatives._pairs import Ids, row_entries
 from skxc.negatives.base import Negatives, Search, fill_pool, union
 from skxc.utils._sparse import pair_ids
@@ -19,6 +17,7 @@ _LOGGER = logging.getLogger("skxc")
 _BLOCK = 16_384
 
 
+@params
 class Mined(Negatives):
     """The pool also holds labels that the current model ranks high for rows without them.
 
@@ -35,16 +34,10 @@ class Mined(Negatives):
     n_kept : int or None, default=None
         Length a list is cut to, *after* the labels of the row have left it; None keeps all. UniDEC
         uses ``n_negatives * refresh_every``.
-    refresh_every : int, default=5
-        Epochs between minings; the first one happens before this epoch.
     pool_size : int or None, default=None
         Largest pool. When set, the most frequent sampled positives come first, then the labels
         mined by most rows, then unsampled positives (UniDEC, steps 1-3). None: no limit and no
         filling.
-    keep : {"frequent", "random"}, default="frequent"
-        Which labels of a step stay when the pool is full: those that most rows gave, or any.
-    fill : bool, default=True
-        Whether unsampled positives fill free places.
 
     Attributes
     ----------
@@ -58,34 +51,10 @@ class Mined(Negatives):
     """
 
     clustered = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "depth": [Interval(Integral, 1, None, closed="left")],
-        "n_negatives": [Interval(Integral, 1, None, closed="left")],
-        "n_kept": [Interval(Integral, 1, None, closed="left"), None],
-        "refresh_every": [Interval(Integral, 1, None, closed="left")],
-        "pool_size": [Interval(Integral, 1, None, closed="left"), None],
-        "keep": [StrOptions({"frequent", "random"})],
-        "fill": ["boolean"],
-    }
-
-    def __init__(
-        self,
-        *,
-        depth: int = 100,
-        n_negatives: int = 1,
-        n_kept: int | None = None,
-        refresh_every: int = 5,
-        pool_size: int | None = None,
-        keep: str = "frequent",
-        fill: bool = True,
-    ) -> None:
-        self.depth = depth
-        self.n_negatives = n_negatives
-        self.n_kept = n_kept
-        self.refresh_every = refresh_every
-        self.pool_size = pool_size
-        self.keep = keep
-        self.fill = fill
+    depth: PositiveInt = 100
+    n_negatives: PositiveInt = 1
+    n_kept: PositiveInt | None = None
+    pool_size: PositiveInt | None = None
 
     def prepare(self, y: sp.csr_array, excluded_pairs: sp.csr_array | None = None) -> None:
         """Remember the labels and the pairs that must not be drawn (see `Negatives.prepare`)."""
@@ -113,10 +82,8 @@ class Mined(Negatives):
         mined = self._draw(rows, rng)
         if self.pool_size is None:
             return union([positives, mined])
-        groups = [positives, mined]
-        if self.fill:
-            groups.append(row_entries(self._y, rows)[1])
-        return fill_pool(groups, self.pool_size, rng, self.keep)
+        groups = [positives, mined, row_entries(self._y, rows)[1]]
+        return fill_pool(groups, self.pool_size, rng)
 
     def get_state(self) -> dict[str, NDArray]:
         """Return {"candidates": int32 (n_samples, at most depth), padded with -1}."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
+from skxc._params import Parameterized, PositiveInt, params
 from skxc.negatives._pairs import Ids
 
 # search(query_vectors (n, d), label_vectors (L, d), k) -> (ids (n, k) padded with -1, scores (n,
@@ -18,22 +17,34 @@ from skxc.negatives._pairs import Ids
 Search = Callable[[NDArray, NDArray, int], tuple[NDArray[np.integer], NDArray[np.floating]]]
 
 
-class Negatives(ABC, BaseEstimator):
+@params
+class Negatives(Parameterized, ABC):
     """Chooses the pool of labels of a batch.
 
     Every pool label that is no positive of a row is a negative of that row, so a pool is all there
     is to choose. Parameters are hyper-parameters only (`clone` works); `prepare` gives the training
     labels.
 
-    Attributes
+    Parameters
     ----------
-    clustered : bool
-        Whether batches should be built from clusters of similar queries, which makes the other
-        queries' positives hard negatives.
+    n_positives : int or None, default=None
+        Positives of a row, drawn at random, that enter the pool at each step; None: all. Which
+        pool labels count as positives does not depend on it.
+    refresh_every : int, default=5
+        Epochs between two minings, or two clusterings of the rows; the first ones happen before
+        the epoch of this number.
     """
 
-    clustered: bool = False
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    n_positives: PositiveInt | None = None
+    refresh_every: PositiveInt = 5
+
+    @property
+    def clustered(self) -> bool:
+        """Whether batches should be built from clusters of similar queries.
+
+        This makes the other queries' positives hard negatives.
+        """
+        return False
 
     def prepare(self, y: sp.csr_array, excluded_pairs: sp.csr_array | None = None) -> None:
         """Remember the training labels; call it once before the first pool.
@@ -103,9 +114,7 @@ def union(groups: Sequence[Ids]) -> Ids:
     return np.unique(np.concatenate(groups)).astype(np.int64, copy=False)
 
 
-def fill_pool(
-    groups: Sequence[Ids], size: int, rng: np.random.Generator, keep: str = "frequent"
-) -> Ids:
+def fill_pool(groups: Sequence[Ids], size: int, rng: np.random.Generator) -> Ids:
     """Return at most `size` distinct labels, group after group, in a group the most frequent first.
 
     A later group enters only while more than min(100, size // 10) places are free: this is UniDEC's
@@ -119,9 +128,6 @@ def fill_pool(
         Capacity.
     rng : Generator
         Decides ties.
-    keep : {"frequent", "random"}, default="frequent"
-        Which labels of a group stay when it does not fit: those that most rows gave, or any, which
-        spares rare labels.
 
     Returns
     -------
@@ -136,8 +142,7 @@ def fill_pool(
         new = ~np.isin(ids, pool)
         ids, counts = ids[new], counts[new]
         if len(ids) > room:
-            lottery = rng.random(len(ids))
-            order = np.lexsort((lottery, -counts)) if keep == "frequent" else np.argsort(lottery)
+            order = np.lexsort((rng.random(len(ids)), -counts))
             ids = ids[order[:room]]
         pool = np.concatenate([pool, ids])
     return np.sort(pool)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skxc._params import NonNegativeFloat, Part, params
 from skxc.batching import Batching
 from skxc.losses import Loss
 from skxc.metrics import precision_at_k
@@ -120,6 +121,27 @@ class PoolReport:
         return cls(*array.tolist())
 
 
+@params
+class LabelQueries(Part):
+    """What a graph between labels changes about pools.
+
+    Parameters
+    ----------
+    weight : float, default=0.5
+        Weight of label texts as extra queries whose positives are their neighbours in the graph
+        (Gandalf); 0: none.
+    mask_neighbors : bool, default=True
+        Whether neighbours of a row's positives are left out of its negatives.
+
+    References
+    ----------
+    Gandalf (arXiv 2405.04545).
+    """
+
+    weight: NonNegativeFloat = 0.5
+    mask_neighbors: bool = True
+
+
 @dataclass
 class PoolSettings:
     """How pools are drawn and scored; the parts of a recipe that all stages share.
@@ -127,14 +149,10 @@ class PoolSettings:
     Attributes
     ----------
     loss : Loss
-    temperature : float
-        Divides the cosines, for losses that use one.
     negatives : Negatives
     batches : Batching
     search : callable
         Exact search, for mining and evaluation.
-    n_positives : int or None
-        Positives of a row that enter the pool at each step; None: all.
     graph : csr_array of shape (L, L) or None
         Label graph without diagonal.
     graph_weight : float
@@ -146,11 +164,9 @@ class PoolSettings:
     """
 
     loss: Loss
-    temperature: float
     negatives: Negatives
     batches: Batching
     search: Search
-    n_positives: int | None = None
     graph: sp.csr_array | None = None
     graph_weight: float = 0.0
     mask_neighbors: bool = False
@@ -251,7 +267,7 @@ class PoolTask(Task):
     def draw(self, rows: Ids, rng: np.random.Generator) -> Pool:
         """Return the pool of a batch with complete targets."""
         settings = self.settings
-        positives = sample_positives(self.y, rows, settings.n_positives, rng)
+        positives = sample_positives(self.y, rows, settings.negatives.n_positives, rng)
         queries = self._draw_queries(len(rows), rng)
         if len(queries):
             near = sample_positives(settings.graph, queries, 1, rng)
@@ -323,7 +339,7 @@ class PoolTask(Task):
         loss = self.settings.loss
         if loss.uses_temperature:
             # Scaling the queries spares a pass over the scores, the largest array of a step.
-            queries = queries / self.settings.temperature
+            queries = queries / loss.temperature
         scores = queries @ labels.T
         return loss(
             scores,

@@ -26,9 +26,6 @@ def test_capacity_keeps_the_most_frequent_and_fills_up(y):
     sampled = np.array(sorted(labels)[:2])
     assert set(large.pool(rows, sampled, RNG).tolist()) == labels
     assert InBatch().pool(rows, sampled, RNG).tolist() == sampled.tolist()
-    unfilled = InBatch(pool_size=29, fill=False)
-    unfilled.prepare(y)
-    assert unfilled.pool(rows, sampled, RNG).tolist() == sampled.tolist()
 
 
 def test_never_needs_a_refresh_and_has_no_state(y):
@@ -42,8 +39,8 @@ def test_parameters(y):
     assert clone(InBatch(clustered=True, pool_size=3)).get_params() == {
         "clustered": True,
         "pool_size": 3,
-        "keep": "frequent",
-        "fill": True,
+        "n_positives": None,
+        "refresh_every": 5,
     }
     with pytest.raises(ValueError, match="'pool_size' parameter of InBatch"):
         InBatch(pool_size=0).prepare(y)

@@ -121,12 +121,12 @@ def test_capacity_puts_positives_first(y):
     assert set(positives) <= set(pool)
 
 
-def test_unsampled_positives_fill_the_pool_or_not(y):
+def test_unsampled_positives_fill_the_pool(y):
     rows, sampled = np.arange(3), np.array([1])
     own = set(y[rows].indices.tolist())
     pools = []
-    for fill in (True, False):
-        negatives = mined(y, n_negatives=1, pool_size=29, fill=fill)
+    for pool_size in (29, None):
+        negatives = mined(y, n_negatives=1, pool_size=pool_size)
         pools.append(set(negatives.pool(rows, sampled, np.random.default_rng(0)).tolist()))
     assert pools[0] == pools[1] | own
     assert len(pools[1]) <= 4

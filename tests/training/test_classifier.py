@@ -20,8 +20,7 @@ def make_task(dropout=0.0, negatives=None, rows=None, start=None, **options):
     samples = normalize_rows(y @ centres + 0.1 * rng.normal(size=(N, D))).astype(np.float32)
     texts = normalize_rows(rng.normal(size=(L, D))).astype(np.float32)
     settings = PoolSettings(
-        loss=DecoupledSoftmax(),
-        temperature=0.2,
+        loss=DecoupledSoftmax(temperature=0.2),
         negatives=negatives or AllLabels(),
         batches=UniformBatches(N, 10),
         search=None,

@@ -11,7 +11,7 @@ from skxc.losses import DecoupledSoftmax  # noqa: E402
 from skxc.negatives import AllLabels, InBatch, Mined  # noqa: E402
 from skxc.training import (  # noqa: E402
     DualEncoderTask,
-    LabelTable,
+    LabelVectors,
     Plan,
     PoolSettings,
     _grad_cache,
@@ -39,8 +39,7 @@ def make_task(dropout=0.0, label_dropout=0.0, joint=True, negatives=None, seed=0
         encoder.module_.block.weight.normal_(generator=torch.Generator().manual_seed(1))
     graph = {name: options.pop(name) for name in ("graph", "graph_weight") if name in options}
     settings = PoolSettings(
-        loss=DecoupledSoftmax(),
-        temperature=0.2,
+        loss=DecoupledSoftmax(temperature=0.2),
         negatives=AllLabels() if negatives is None else negatives,
         batches=UniformBatches(N, 5),
         search=None,
@@ -52,7 +51,7 @@ def make_task(dropout=0.0, label_dropout=0.0, joint=True, negatives=None, seed=0
         encoder=encoder,
         samples=encoder.prepare(X),
         labels=encoder.prepare(Z),
-        table=LabelTable(start, dropout=label_dropout) if joint else None,
+        table=LabelVectors(start, dropout=label_dropout) if joint else None,
         y=y,
         sample_weight=np.arange(1.0, N + 1),
         device=CPU,
@@ -194,8 +193,7 @@ def test_a_label_without_text_learns_from_its_rows(max_grad_norm):
     texts = centres.astype(np.float32)
     texts[2] = 0
     settings = PoolSettings(
-        loss=DecoupledSoftmax(),
-        temperature=0.1,
+        loss=DecoupledSoftmax(temperature=0.1),
         negatives=AllLabels(),
         batches=UniformBatches(200, 8),
         search=None,
@@ -205,7 +203,7 @@ def test_a_label_without_text_learns_from_its_rows(max_grad_norm):
         encoder=FrozenEncoder().fit(X),
         samples=X,
         labels=texts,
-        table=LabelTable(np.zeros((4, 24), np.float32)),
+        table=LabelVectors(np.zeros((4, 24), np.float32)),
         learning_rate=0.01,
         y=sp.csr_array(np.repeat(np.eye(4, dtype=np.float32), 50, axis=0)),
         sample_weight=np.ones(200),

@@ -50,7 +50,6 @@ def csr(matrix):
 def settings():
     return PoolSettings(
         loss=Triplet(),
-        temperature=0.1,
         negatives=InBatch(),
         batches=UniformBatches(N, 8),
         search=None,

@@ -26,8 +26,7 @@ def search(queries, vectors, k):
 
 def settings(**options):
     defaults = {
-        "loss": DecoupledSoftmax(),
-        "temperature": 0.5,
+        "loss": DecoupledSoftmax(temperature=0.5),
         "negatives": InBatch(),
         "batches": UniformBatches(4, 2),
         "search": search,
@@ -66,7 +65,7 @@ def test_a_pool_has_complete_targets():
 @pytest.mark.parametrize("seed", range(5))
 def test_few_positives_enter_but_all_that_are_in_count(seed):
     """n_positives decides which labels enter the pool, not which count."""
-    pool = draw([0, 3], seed, n_positives=1)
+    pool = draw([0, 3], seed, negatives=InBatch(n_positives=1))
     assert 1 <= len(pool.labels) <= 2
     np.testing.assert_array_equal(pool.positives, Y[[0, 3]][:, pool.labels] > 0)
 
@@ -134,7 +133,7 @@ def test_masking_removes_cells_and_nothing_else():
 
 
 def test_losses_of_cosines_get_cosines():
-    tests = task(loss=Triplet(margin=0.3), temperature=0.01, negatives=AllLabels())
+    tests = task(loss=Triplet(margin=0.3), negatives=AllLabels())
     pool = tests.draw(np.array([1]), rng())
     queries, labels = torch.eye(6)[:1], torch.eye(6)
     # Positive cosine 0 (label 2), one negative with cosine 1 (label 0): a hinge near 1.3.
@@ -213,7 +212,9 @@ def test_few_labels_make_few_queries():
 
 
 def test_without_weight_or_mask_a_graph_changes_nothing():
-    plain, with_graph = task(n_positives=1), task(n_positives=1, graph=graph())
+    plain, with_graph = (
+        task(negatives=InBatch(n_positives=1), graph=each) for each in (None, graph())
+    )
     for seed in range(5):
         first, second = (each.draw(np.array([0, 3, 1]), rng(seed)) for each in (plain, with_graph))
         assert first.labels.tolist() == second.labels.tolist()

@@ -18,7 +18,7 @@ from skxc.training import (  # noqa: E402
     ClassifierTask,
     DualEncoderTask,
     HeldOut,
-    LabelTable,
+    LabelVectors,
     Plan,
     PoolSettings,
     TwoHeads,
@@ -52,10 +52,9 @@ def problem(seed=0):
 def make_task(loss="decoupled", negatives=None, dropout=0.0, dtype="float32", data=None, **options):
     X, Z, y = problem() if data is None else data
     encoder = BagEncoder(dim=6, dropout=dropout).fit(X, Z)
-    pool = ("n_positives", "graph", "graph_weight", "mask_neighbors")
+    pool = ("graph", "graph_weight", "mask_neighbors")
     settings = PoolSettings(
-        loss=make_loss(loss),
-        temperature=0.2,
+        loss=make_loss(loss, temperature=0.2),
         negatives=AllLabels() if negatives is None else negatives,
         batches=UniformBatches(y.shape[0], 5),
         search=search,
@@ -69,7 +68,7 @@ def make_task(loss="decoupled", negatives=None, dropout=0.0, dtype="float32", da
         samples=encoder.prepare(X),
         labels=encoder.prepare(Z),
         heads=TwoHeads(6, DIM, dropout=dropout),
-        table=LabelTable(start, dropout=dropout, dtype=dtype),
+        table=LabelVectors(start, dropout=dropout, dtype=dtype),
         y=y,
         sample_weight=np.arange(1.0, y.shape[0] + 1),
         device=CPU,
@@ -168,9 +167,9 @@ def test_the_order_of_a_pool_and_hopeless_labels_change_nothing():
 def test_every_positive_in_the_pool_counts_however_it_got_there():
     """Label 1 enters as the sample of row 1, label 3 is mined for row 1; both are row 0's too."""
     y = sp.csr_array(np.array([[1, 1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]] * 5, dtype=np.float32))
-    negatives = Mined(n_negatives=1, pool_size=6, fill=False)
+    negatives = Mined(n_negatives=1, n_positives=1)
     X, Z, _ = problem()
-    task = make_task(negatives=negatives, n_positives=1, data=(X, Z, y))
+    task = make_task(negatives=negatives, data=(X, Z, y))
     negatives.set_state({"candidates": np.array([[4], [3]] * 5, dtype=np.int32)})
     seen = set()
     for seed in range(30):
@@ -225,7 +224,7 @@ def test_a_pool_never_exceeds_its_capacity_and_small_ones_train(pool_size, mined
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_step_moves_both_heads_and_no_label_outside_the_pool(dtype):
-    task = make_task(negatives=InBatch(), n_positives=1, dtype=dtype)
+    task = make_task(negatives=InBatch(n_positives=1), dtype=dtype)
     before = {name: p.detach().clone() for name, p in task.modules.named_parameters()}
     optimizers = build_optimizers(task.parameter_groups())
     rows = np.array([0, 2])
@@ -270,8 +269,7 @@ def test_a_head_without_weight_keeps_every_bit_through_training():
 
 def test_the_dual_encoder_alone_is_a_dual_encoder_on_the_same_pools():
     """With its projection as part of the encoder, DualEncoderTask takes the same step."""
-    options = {"negatives": InBatch(pool_size=5), "n_positives": 1}
-    unified = make_task(head_weight=1.0, **options)
+    unified = make_task(head_weight=1.0, negatives=InBatch(pool_size=5, n_positives=1))
     encoder, heads = unified.encoder, unified.heads
     projected = SimpleNamespace(
         module_=torch.nn.ModuleDict({"encoder": encoder.module_, "heads": heads}),
@@ -298,8 +296,7 @@ def test_the_dual_encoder_alone_is_a_dual_encoder_on_the_same_pools():
 
 
 def test_the_classifier_alone_is_a_sampled_softmax_on_a_frozen_encoder():
-    options = {"negatives": InBatch(pool_size=5), "n_positives": 1}
-    unified = make_task(head_weight=0.0, **options)
+    unified = make_task(head_weight=0.0, negatives=InBatch(pool_size=5, n_positives=1))
     plain = ClassifierTask(
         unified.settings,
         samples=unified.sample_vectors(),

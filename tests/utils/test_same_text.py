@@ -39,8 +39,7 @@ def test_excluded_pairs_are_ignored_in_pools_and_never_mined():
     excluded = sp.csr_array(([1.0], ([0], [2])), shape=(3, 3))
     negatives = make_negatives("mined")
     settings = PoolSettings(
-        loss=make_loss("decoupled"),
-        temperature=1.0,
+        loss=make_loss("decoupled", temperature=1.0),
         negatives=negatives,
         batches=UniformBatches(3, 3),
         search=None,
