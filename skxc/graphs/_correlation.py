@@ -1,6 +1,6 @@
 """The label correlation graph of ECLARE, from the label matrix alone.
 
-    1. labels with more than `head_threshold` rows stay out of the walk: one would link everything
+    1. labels with more than `hub_threshold` rows stay out of the walk: one would link everything
     2. a random walk with restart from every label
     3. optionally: edges between labels of different text are dropped
     4. the heaviest edges of every label, and its self-loop
@@ -15,34 +15,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.graphs._prune import edge_cosines, keep_edges, keep_strongest, without_diagonal
-from skxc.graphs._walk import row_shares
 from skxc.utils._sparse import normalize_rows
 
 
 def without_columns(y: sp.csr_array, columns: NDArray[np.bool_]) -> sp.csr_array:
     """Return the matrix with the entries of these columns, a mask of shape (L,), removed."""
     return keep_edges(y, ~columns[y.indices])
-
-
-def drop_unlike(
-    graph: sp.csr_array, vectors: NDArray[np.floating], max_distance: float
-) -> sp.csr_array:
-    """Return the graph without edges between labels whose vectors are too far apart.
-
-    Parameters
-    ----------
-    graph : csr_array of shape (L, L)
-    vectors : ndarray of shape (L, d)
-        Embedded texts; only their directions matter.
-    max_distance : float
-        Largest ``1 - cosine`` of an edge that stays.
-
-    Returns
-    -------
-    csr_array of shape (L, L)
-    """
-    unit = normalize_rows(vectors)
-    return keep_edges(graph, 1 - edge_cosines(graph, unit, unit) <= max_distance)
 
 
 def strongest_with_self_loops(visits: sp.csr_array, top_k: int) -> sp.csr_array:
@@ -58,43 +36,33 @@ def strongest_with_self_loops(visits: sp.csr_array, top_k: int) -> sp.csr_array:
 
 
 def correlation_graph(
-    visits: sp.csr_array | None,
+    visits: sp.csr_array,
     top_k: int,
     *,
-    given: sp.csr_array | None = None,
     vectors: NDArray[np.floating] | None = None,
-    max_distance: float | None = None,
-) -> sp.csr_array | None:
-    """Return the label graph of a walk, of the user, or of both, with self-loops; not normalised.
+    max_distance: float = 1.0,
+) -> sp.csr_array:
+    """Return the label graph of a walk, with self-loops; not normalised.
 
     Parameters
     ----------
-    visits : csr_array of shape (L, L) or None
-        Of the walk.
+    visits : csr_array of shape (L, L)
+        Of the walk, or the edges of another graph.
     top_k : int
         Edges of a label that are kept, beside its self-loop.
-    given : csr_array of shape (L, L) or None, default=None
-        The user's graph. With visits, a row's edge weights from both are shares that add up.
     vectors : ndarray of shape (L, d) or None, default=None
-        Embedded texts.
-    max_distance : float or None, default=None
-        Visits between texts that are further apart do not count; None: all do.
+        Embedded texts; None: labels need not be alike.
+    max_distance : float, default=1.0
+        Largest ``1 - cosine`` of the texts of linked labels.
 
     Returns
     -------
-    csr_array of shape (L, L), or None if there is neither
+    csr_array of shape (L, L)
     """
-    if given is not None:
-        given = strongest_with_self_loops(given, top_k)
-    if visits is None:
-        return given
-    if vectors is not None and max_distance is not None:
-        visits = drop_unlike(visits, vectors, max_distance)
-    walked = strongest_with_self_loops(visits, top_k)
-    if given is None:
-        return walked
-    joined = sp.csr_array(row_shares(given) + row_shares(walked))
-    return strongest_with_self_loops(joined, top_k)
+    if vectors is not None:
+        unit = normalize_rows(vectors)
+        visits = keep_edges(visits, 1 - edge_cosines(visits, unit, unit) <= max_distance)
+    return strongest_with_self_loops(visits, top_k)
 
 
 def cluster_graph(membership: sp.csr_array, graph: sp.csr_array, top_k: int) -> sp.csr_array:

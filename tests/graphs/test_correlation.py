@@ -2,9 +2,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.graphs import (
+    RandomWalk,
     cluster_graph,
-    drop_unlike,
-    random_walk,
+    correlation_graph,
     strongest_with_self_loops,
     without_columns,
 )
@@ -17,13 +17,13 @@ def test_labels_left_out_have_a_self_loop_only():
     assert 3 < heads.sum() < 50
     rest = without_columns(y, heads)
     assert (rest.toarray() == y.toarray() * ~heads).all()
-    graph = strongest_with_self_loops(random_walk(rest), 10).toarray()
+    graph = strongest_with_self_loops(RandomWalk().visits(rest), 10).toarray()
     np.testing.assert_array_equal(graph[heads], np.eye(60)[heads])
     np.testing.assert_array_equal(graph[:, heads], np.eye(60)[:, heads])
 
 
 def test_strongest_edges_and_the_diagonal():
-    visits = random_walk(toy(), width=60)
+    visits = RandomWalk(width=60).visits(toy())
     graph = strongest_with_self_loops(visits, 4)
     assert np.diff(graph.indptr).max() <= 5
     dense, kept = visits.toarray(), graph.toarray()
@@ -42,11 +42,12 @@ def test_a_missing_diagonal_becomes_1():
 
 def test_unlike_labels_lose_their_edge():
     vectors = np.array([[2.0, 0], [1, 1], [-1, 0.1], [0, 0]])
-    graph = sp.csr_array(np.ones((4, 4)))
+    visits = sp.csr_array(np.ones((4, 4)))
     cosine = np.array([[1, 0.5**0.5, -0.995, 0], [0.5**0.5, 1, -0.633, 0]])
     for distance in (0.2, 1.0, 1.7):
-        kept = drop_unlike(graph, vectors, distance).toarray()
+        kept = correlation_graph(visits, 4, vectors=vectors, max_distance=distance).toarray()
         np.testing.assert_array_equal(kept[:2], 1 - cosine <= distance)
+    assert correlation_graph(visits, 2).toarray().sum(axis=1).tolist() == [2, 2, 3, 3]
 
 
 def test_graph_between_clusters():

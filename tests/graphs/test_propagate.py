@@ -2,10 +2,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.graphs import (
+    RandomWalk,
     keep_strongest,
     normalize_degrees,
     propagate,
-    random_walk,
     strongest_with_self_loops,
 )
 from tests.graphs.test_walk import Y, toy
@@ -21,14 +21,14 @@ NORMALIZED = np.array(
 
 
 def test_worked_example():
-    graph = normalize_degrees(random_walk(Y, n_terms=30))
+    graph = normalize_degrees(RandomWalk(n_terms=30).visits(Y))
     np.testing.assert_allclose(graph.toarray(), NORMALIZED, atol=2e-6)
     scores = propagate(sp.csr_array(np.eye(4, dtype=np.float32)[[1]]), graph, 4).toarray()[0]
     np.testing.assert_allclose(scores, [0.111856, 0.734851, 0.131504, 0.008096], atol=2e-6)
 
 
 def test_a_hop_never_amplifies():
-    walk = random_walk(toy())
+    walk = RandomWalk().visits(toy())
     for graph in (walk, strongest_with_self_loops(walk, 3), sp.csr_array(np.eye(4) * 7)):
         values = np.linalg.svd(normalize_degrees(graph).toarray(), compute_uv=False)
         np.testing.assert_allclose(values[0], 1, rtol=1e-5)
@@ -46,7 +46,7 @@ def test_an_identity_graph_changes_nothing():
 
 
 def test_lists_only_grow_and_only_the_best_arrive():
-    graph = normalize_degrees(random_walk(toy(), n_terms=4))
+    graph = normalize_degrees(RandomWalk(n_terms=4).visits(toy()))
     scores = sp.csr_array(sp.random_array((20, 60), density=0.1, rng=np.random.default_rng(0)))
     spread = propagate(scores, graph, 3)
     for row in range(20):
@@ -63,7 +63,7 @@ def test_lists_of_equal_length_find_more():
     """Labels come in groups of four, of which a scorer finds half and confuses some."""
     rng = np.random.default_rng(0)
     y = sp.csr_array(np.kron(np.eye(15), np.ones((20, 4))))
-    graph = normalize_degrees(strongest_with_self_loops(random_walk(y), 10))
+    graph = normalize_degrees(strongest_with_self_loops(RandomWalk().visits(y), 10))
     group = rng.integers(15, size=300)
     truth = np.kron(np.eye(15), np.ones(4))[group] > 0
     noisy = np.where(truth, rng.random((300, 60)) < 0.5, rng.random((300, 60)) < 0.05)

@@ -3,7 +3,9 @@ import pytest
 import scipy.sparse as sp
 
 from skxc.graphs import (
+    Pruning,
     _prune,
+    as_ones,
     edge_cosines,
     keep_edges,
     keep_strongest,
@@ -88,3 +90,19 @@ def test_edge_cosines(monkeypatch):
         edge_cosines(full, rows, columns), products[entries.row, entries.col], atol=1e-6
     )
     assert edge_cosines(sp.csr_array((8, 6)), rows, columns).shape == (0,)
+
+
+def test_as_ones():
+    ones = as_ones(sp.csr_array(np.array([[0, 2, 5], [3, 0, 0]], dtype=np.float32)))
+    np.testing.assert_array_equal(ones.toarray(), [[0, 1, 1], [1, 0, 0]])
+
+
+def test_pruning_begins_after_the_warmup():
+    due = [epoch for epoch in range(10) if Pruning(warmup=3, interval=2).is_due(epoch)]
+    assert due == [3, 5, 7, 9]
+
+
+@pytest.mark.parametrize("name, value", [("warmup", -1), ("interval", 0), ("threshold", 1.5)])
+def test_parameters_are_checked(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of Pruning must be"):
+        Pruning(**{name: value})._validate_params()
