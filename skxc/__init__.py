@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
     from skxc.persistence import load, save
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "AnchorGraph": "labels",
@@ -45,6 +45,7 @@ _MODULES = {
 _ROOMS = (
     "base",
     "batching",
+    "benchmark",
     "calibration",
     "clustering",
     "datasets",

@@ -58,7 +58,7 @@ FOR_ALL = {"_params"}
 # the base class calibrates, saves itself, and turns the name of an encoder into the object.
 MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence", "encoders"}}
 # Anything public.
-FREE = {"inspection", "commands", "__init__", "__main__"}
+FREE = {"inspection", "benchmark", "commands", "__init__", "__main__"}
 
 WITHOUT_TORCH = {
     *("metrics", "datasets", "graphs", "clustering", "linear", "model_selection"),

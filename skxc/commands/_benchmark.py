@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import scipy.sparse as sp
 from tqdm import tqdm
 
-from skxc.commands._data import (
-    GraphChoice,
-    add_graph_arguments,
-    fit_arguments,
-    graph_choice,
-    load_rows,
-    rows_to_predict,
-    sample_rows,
-)
-from skxc.commands._expression import build_estimator
-from skxc.commands._process import wait
-from skxc.commands._scores import percentages
-from skxc.commands._tables import COSTS, summary_table
-from skxc.commands._worker import read_figures
-from skxc.datasets import XCDataset
-
-STDERR = 2  # the descriptor
-START = "import sys; from skxc.commands._worker import main; main(*sys.argv[1:])"
+from skxc.benchmark import check_run, load_folder, run, summary_table, write_line
+from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
 
 DESCRIPTION = """\
 Fit and score estimators on a data folder, each run in a process of its own.
@@ -55,34 +30,10 @@ examples:
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """One line of a benchmark."""
-
-    folder: Path
-    estimator: str
-    seed: int
-    graph: GraphChoice
-    texts: bool = False
-    hold_out: int | None = None
-    predictions: Path | None = None
-
-    def specification(self) -> str:
-        """Return what the process of the run has to know, as JSON."""
-        known = {"estimator": self.estimator, "seed": self.seed, "texts": self.texts}
-        rows = {"folder": str(self.folder), "hold_out": self.hold_out}
-        return json.dumps(rows | known | {"graph": asdict(self.graph)})
-
-
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand with its options."""
-    parser = subparsers.add_parser(
-        "benchmark",
-        help="quality and cost of estimators on a data folder, one JSON line a run",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "quality and cost of estimators on a data folder, one JSON line a run"
+    parser = new_parser(subparsers, "benchmark", summary, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("folder", type=Path, help="a data folder; see the user guide for the files")
     parser.add_argument(
         "estimators",
@@ -112,80 +63,25 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE.npz",
         help="save the unfiltered top labels of the test rows (of several runs: FILE-1.npz, ...)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_all)
 
 
-def run(options: argparse.Namespace) -> int:
+def run_all(options: argparse.Namespace) -> int:
     """Run the subcommand; return 1 if any of the runs failed."""
-    data = load_rows(options.folder, options.hold_out)
-    runs = list(_plan(options))
-    _check(runs, data)
+    rows = {"hold_out": options.hold_out, "texts": options.texts}
+    data, graph = load_folder(options.folder, **rows), graph_choice(options)
+    for estimator in dict.fromkeys(options.estimators):
+        check_run(data, estimator, graph)  # before the first process starts
+    plan = [(estimator, seed) for estimator in options.estimators for seed in options.seed]
     records = []
-    for one in tqdm(runs, desc="benchmark", unit="run"):
-        record = measure(one, data)
-        line = json.dumps(record)
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-        if options.json:
-            with options.json.open("a") as file:
-                file.write(line + "\n")
+    for number, (estimator, seed) in enumerate(tqdm(plan, desc="benchmark", unit="run"), start=1):
+        path = options.predictions
+        if path is not None and len(plan) > 1:
+            path = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        record = run(
+            options.folder, estimator, seed=seed, graph=graph, predictions=path, data=data, **rows
+        )
+        write_line(record, options.json)
         records.append(record)
     sys.stderr.write("\n" + summary_table(records) + "\n")
     return int(any("error" in record for record in records))
-
-
-def _plan(options: argparse.Namespace) -> Iterator[Run]:
-    """Yield every estimator with every seed."""
-    choice = graph_choice(options)
-    pairs = [(estimator, seed) for estimator in options.estimators for seed in options.seed]
-    for number, (estimator, seed) in enumerate(pairs, start=1):
-        path = options.predictions
-        if path is not None and len(pairs) > 1:
-            path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        folder = options.folder.resolve()
-        yield Run(folder, estimator, seed, choice, options.texts, options.hold_out, path)
-
-
-def _check(runs: list[Run], data: XCDataset) -> None:
-    """Find mistakes in all expressions and graph names before the first process starts."""
-    for one in {run.estimator: run for run in runs}.values():
-        X, _ = sample_rows(data, one.texts)
-        rows_to_predict(data, one.texts)
-        fit_arguments(build_estimator(one.estimator), data, X, replace(one.graph, shuffled=False))
-
-
-def measure(run: Run, data: XCDataset) -> dict[str, Any]:
-    """Do one run in a process of its own and return its record."""
-    with tempfile.TemporaryDirectory(prefix="skxc-") as folder:
-        scratch = Path(folder)
-        figures = _measure_in_process(run, scratch)
-        metrics: dict[str, float] = {}
-        if "predict_cpu_us_per_sample" in figures:
-            scores = sp.csr_array(sp.load_npz(scratch / "predictions.npz"))
-            metrics = percentages(scores, data, asked=figures["asked"])
-            if run.predictions:
-                shutil.copyfile(scratch / "predictions.npz", run.predictions)
-    estimator = ast.unparse(ast.parse(run.estimator.strip(), mode="eval"))
-    known: dict[str, Any] = {"dataset": run.folder.name}
-    if run.hold_out is not None:
-        known["hold_out"] = run.hold_out
-    known |= {"estimator": estimator, "graph": run.graph.name}
-    rest = [*COSTS, "n_iter", "asked", "package", "params", "error"]
-    return (
-        known | {"seed": run.seed} | metrics | {key: figures[key] for key in rest if key in figures}
-    )
-
-
-def _measure_in_process(run: Run, scratch: Path) -> dict[str, Any]:
-    """Start the process of a run; return the figures it left, with an error if it failed."""
-    specification = scratch / "specification.json"
-    specification.write_text(run.specification())
-    command = [sys.executable, "-c", START, str(specification), str(scratch)]
-    # Sleeping instead of spinning threads: CPU figures then count work only.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    process = subprocess.Popen(command, stdout=STDERR, env=environment)
-    peak = wait(process)
-    figures = read_figures(scratch) | {"peak_rss_mb": peak}
-    if process.returncode != 0:
-        figures.setdefault("error", f"the process ended with exit status {process.returncode}")
-    return figures

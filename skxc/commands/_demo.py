@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skxc.commands._data import label_texts, rows_to_predict
+from skxc.benchmark import (
+    by_frequency,
+    fit,
+    markdown_table,
+    n_predictions,
+    percentages,
+    predict,
+    prepare,
+)
 from skxc.commands._predict import label_lines
-from skxc.commands._scores import percentages
-from skxc.commands._tables import markdown_table
-from skxc.commands._worker import ASKED, filter_margin, predict_blocks
 from skxc.datasets import XCDataset, load_debian_related
-from skxc.inspection import plot_precision_by_frequency, precision_by_frequency
-from skxc.utils._sparse import drop_pairs, pack_topk, rank_rows
+from skxc.inspection import plot_precision_by_frequency
+from skxc.utils._sparse import pack_topk, rank_rows
 
 DESCRIPTION = """\
 Fit estimators on a bundled data set: name and title of a Debian package -> the packages that it
@@ -59,13 +64,10 @@ def run(options: argparse.Namespace) -> int:
     _say(f"{data.n_train} training texts, {data.n_test} test texts, {data.n_labels} labels")
 
     rows, bins = [], {}
-    frequency = np.bincount(data.train_labels.indices, minlength=data.n_labels)
     for name, scores, seconds in _contestants(data, options):
-        metrics = percentages(scores, data, asked=ASKED)
+        metrics = percentages(scores, data)
         rows.append([name, *(f"{metrics[column]:.1f}" for column in COLUMNS), f"{seconds:.0f}"])
-        if data.test_filter is not None:
-            scores = drop_pairs(scores, data.test_filter)
-        bins[name] = precision_by_frequency(data.test_labels, scores, frequency)
+        bins[name] = by_frequency(scores, data)
     _say("\n" + markdown_table(["percent", *COLUMNS, "seconds"], rows))
 
     figure = options.output / "precision_by_frequency.png"
@@ -81,37 +83,33 @@ def _contestants(
     """Fit one after the other; yield name, scores of the test rows and seconds."""
     from skxc.estimators import DualEncoderXC, KNeighborsXC
 
-    names = label_texts(data)
-    knn = KNeighborsXC(vectorizer=TfidfVectorizer(sublinear_tf=True, dtype=np.float32))
-    encoder = DualEncoderXC(random_state=0, verbose=1, **({"n_epochs": 1} if options.quick else {}))
-    k = ASKED + filter_margin(data.test_filter)
+    encoder = DualEncoderXC(verbose=1)
+    if options.quick:
+        encoder.set_params(n_epochs=1)
 
-    def neighbours() -> sp.csr_array:
-        knn.fit(data.train_texts, data.train_labels)
-        return predict_blocks(knn, rows_to_predict(data), k, data.n_labels)[0]
+    def scores_of(estimator: Any) -> sp.csr_array:
+        fit(prepare(estimator, data, seed=0), data)
+        return predict(estimator, data)[0]
 
-    def dual_encoder() -> sp.csr_array:
-        encoder.fit(data.train_texts, data.train_labels, label_features=names)
-        encoder.save(options.output / "model")  # replaces that of an earlier demo
-        return predict_blocks(encoder, rows_to_predict(data), k, data.n_labels)[0]
-
-    for name, function in {
-        "cosine to the label text": lambda: label_cosine(data, k),
-        "KNeighborsXC": neighbours,
-        "DualEncoderXC": dual_encoder,
-    }.items():
+    contestants: dict[str, Callable[[], sp.csr_array]] = {
+        "cosine to the label text": lambda: label_cosine(data),
+        "KNeighborsXC": lambda: scores_of(KNeighborsXC()),
+        "DualEncoderXC": lambda: scores_of(encoder),
+    }
+    for name, contestant in contestants.items():
         sys.stderr.write(f"{name} ...\n")
         begun = time.perf_counter()
-        scores = function()
+        scores = contestant()
         yield name, scores, time.perf_counter() - begun
+    encoder.save(options.output / "model")  # replaces that of an earlier demo
 
 
-def label_cosine(data: XCDataset, k: int) -> sp.csr_array:
+def label_cosine(data: XCDataset) -> sp.csr_array:
     """Return the TF-IDF cosines between test texts and label texts: learns nothing from labels."""
     vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32).fit(data.train_texts)
     labels = vectorizer.transform(data.label_texts).T
     cosines = sp.csr_array(vectorizer.transform(data.test_texts) @ labels)
-    return pack_topk(*rank_rows(cosines, k), data.n_labels)
+    return pack_topk(*rank_rows(cosines, n_predictions(data)), data.n_labels)
 
 
 def first_rows(data: XCDataset, n: int) -> XCDataset:

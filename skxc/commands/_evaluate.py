@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from skxc.commands._data import rows_to_predict
-from skxc.commands._errors import UsageError
-from skxc.commands._scores import percentages
-from skxc.commands._tables import METRICS, markdown_table
-from skxc.commands._worker import ASKED, filter_margin, predict_blocks
-from skxc.datasets import load_xc_repository
+from skxc.benchmark import METRICS, load_folder, markdown_table, percentages, predict
 from skxc.persistence import load
 
 
@@ -33,20 +28,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
-    estimator, data = load(options.model), load_xc_repository(options.folder)
-    X_test = rows_to_predict(data, options.texts)
+    estimator, data = load(options.model), load_folder(options.folder, texts=options.texts)
     if estimator.n_labels_ != data.n_labels:
-        raise UsageError(
+        raise ValueError(
             f"The model knows {estimator.n_labels_} labels but the data set has {data.n_labels}. "
             "Evaluate on the data set that the model was fitted on."
         )
-    asked = min(ASKED, data.n_labels)
-    k = min(asked + filter_margin(data.test_filter), data.n_labels)
-    scores, _ = predict_blocks(estimator, X_test, k, data.n_labels)
-    metrics = percentages(scores, data, asked)
-    table = markdown_table(
-        ["metric", "percent"],
-        ([name, f"{metrics[name]:.2f}"] for name in METRICS if name in metrics),
-    )
-    sys.stdout.write(table + "\n")
+    metrics = percentages(predict(estimator, data)[0], data)
+    rows = ([name, f"{metrics[name]:.2f}"] for name in METRICS if name in metrics)
+    sys.stdout.write(markdown_table(["metric", "percent"], rows) + "\n")
     return 0

@@ -8,17 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skxc.commands._data import (
-    add_graph_arguments,
-    fit_arguments,
-    give_vectorizer,
-    graph_choice,
-    sample_rows,
-    set_seed,
-)
-from skxc.commands._errors import UsageError
-from skxc.commands._expression import build_estimator
-from skxc.datasets import XCDataset, labels_from_names, load_xc_repository
+from skxc.benchmark import build_estimator, fit, load_folder, prepare
+from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
+from skxc.datasets import XCDataset, labels_from_names
 from skxc.datasets._lines import read_lines
 
 DESCRIPTION = """\
@@ -37,13 +29,8 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand with its options."""
-    parser = subparsers.add_parser(
-        "fit",
-        help="fit an estimator on a data folder or on text files, and save it",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "fit an estimator on a data folder or on text files, and save it"
+    parser = new_parser(subparsers, "fit", summary, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("folder", nargs="?", type=Path, help="a data folder")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (may be .gz)")
     parser.add_argument(
@@ -65,17 +52,13 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
     if options.output.exists():
-        raise UsageError(
+        raise ValueError(
             f"{str(options.output)!r} exists already. Name a new folder for the model."
         )
     estimator = build_estimator(options.estimator)
     data = _read(options)
-    X, _ = sample_rows(data)
-    set_seed(estimator, options.seed)
-    give_vectorizer(estimator, X)
-    arguments = fit_arguments(estimator, data, X, graph_choice(options), options.seed)
     begun = time.perf_counter()
-    estimator.fit(X, data.train_labels, **arguments)
+    fit(prepare(estimator, data, options.seed), data, graph_choice(options), seed=options.seed)
     if estimator.label_names_ is None:  # an estimator without a label side learns no names
         estimator.label_names_ = data.label_names
     estimator.save(options.output)
@@ -90,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace) -> XCDataset:
     files = (options.texts, options.labels)
     if (options.folder is None) == (files == (None, None)) or files.count(None) == 1:
-        raise UsageError("fit needs either a data folder, or --texts with --labels.")
+        raise ValueError("fit needs either a data folder, or --texts with --labels.")
     if options.folder is not None:
-        return load_xc_repository(options.folder)
+        return load_folder(options.folder)
     return read_text_files(options.texts, options.labels, options.label_texts)
 
 
@@ -101,12 +84,12 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
 
     Raises
     ------
-    UsageError
+    ValueError
         If the numbers of lines differ, or a line of `label_texts` has no tab.
     """
     rows, name_lines = read_lines(texts), read_lines(labels)
     if len(rows) != len(name_lines):
-        raise UsageError(
+        raise ValueError(
             f"{texts} has {len(rows)} lines but {labels} has {len(name_lines)}. "
             "Write the labels of every text on the line of the same number, or leave it empty."
         )
@@ -121,7 +104,7 @@ def _read_label_texts(path: Path) -> dict[str, str]:
     pairs = [line.partition("\t") for line in read_lines(path)]
     for number, (_, tab, _) in enumerate(pairs, start=1):
         if not tab:
-            raise UsageError(
+            raise ValueError(
                 f"{path}, line {number}: no tab. Write the label's name, a tab, its text."
             )
     return {name: text for name, _, text in pairs}

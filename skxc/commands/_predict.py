@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from skxc.commands._errors import UsageError
+from skxc.commands._options import new_parser
 from skxc.persistence import load
 
 DESCRIPTION = """\
@@ -24,12 +24,8 @@ BLOCK_TEXTS = 1_024
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand with its options."""
-    parser = subparsers.add_parser(
-        "predict",
-        help="label names and scores for texts",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "label names and scores for texts"
+    parser = new_parser(subparsers, "predict", summary, description=DESCRIPTION)
     parser.add_argument("model", type=Path, help="a folder that `fit` or `estimator.save` wrote")
     parser.add_argument(
         "texts",
@@ -44,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
     if options.k < 1:
-        raise UsageError(f"-k must be at least 1, but is {options.k}.")
+        raise ValueError(f"-k must be at least 1, but is {options.k}.")
     estimator = load(options.model)
     with options.texts.open(encoding="utf-8") if options.texts else nullcontext(sys.stdin) as file:
         texts = (line.rstrip("\r\n") for line in file)

@@ -3,12 +3,11 @@
 import json
 import sys
 
-import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.commands import _worker, main
-from skxc.commands._scores import percentages
+from skxc.benchmark import percentages
+from skxc.commands import main
 from skxc.datasets import hold_out, load_xc_repository
 
 METRICS = [f"{m}@{k}" for m in ("P", "nDCG", "PSP") for k in (1, 3, 5)] + ["R@10"]
@@ -55,7 +54,7 @@ def test_one_line_per_seed_with_metrics_and_costs(text_folder, tmp_path, capfd):
         expected = set(COSTS) if sys.platform == "linux" else set(COSTS) - {"peak_rss_mb"}
         assert all(record[name] > 0 for name in expected)
         scores = sp.load_npz(tmp_path / f"top-{number}.npz")
-        assert percentages(scores, data, 12) == {name: record[name] for name in METRICS}
+        assert percentages(scores, data) == {name: record[name] for name in METRICS}
         # The planted words name their labels: neighbours must find most of them.
         assert record["R@10"] > 80
     assert "| `KNeighborsXC(n_neighbors=9)` |" in captured.err
@@ -114,54 +113,6 @@ def test_a_folder_without_test_rows(text_folder, capfd):
     assert "no test rows" in capfd.readouterr().err
 
 
-class Counter:
-    """Predicts label 0 and remembers how many rows each call had."""
-
-    def __init__(self):
-        self.calls = []
-
-    def predict_topk(self, X, k):
-        self.calls.append((len(X) if isinstance(X, list) else X.shape[0], k))
-        n = self.calls[-1][0]
-        return np.tile([0, -1], (n, 1)), np.tile([1.0, -np.inf], (n, 1))
-
-
-def test_blocks_cover_all_rows(monkeypatch):
-    monkeypatch.setattr(_worker, "BLOCK_ROWS", 4)
-    counter = Counter()
-    scores, cpu = _worker.predict_blocks(counter, [f"text {i}" for i in range(10)], 2, 3)
-    assert counter.calls == [(2, 2), (4, 2), (4, 2), (2, 2)]
-    assert scores.shape == (10, 3)
-    np.testing.assert_array_equal(scores.toarray(), np.tile([1, 0, 0], (10, 1)))
-    assert cpu >= 0
-
-
-def test_latency_takes_one_row_at_a_time(monkeypatch):
-    monkeypatch.setattr(_worker, "LATENCY_ROWS", 5)
-    rows = [list(row) for row in _worker.single_rows(list("abcdefgh"))]
-    assert rows == [["a"], ["b"], ["c"], ["d"], ["e"]]
-    seen = []
-    latency = _worker.median_latency(seen.append, iter(rows))
-    assert seen == [*rows[: _worker.WARM_UP_CALLS], *rows]
-    assert 0 < latency < 1e6
-    single = list(_worker.single_rows(sp.csr_array(np.eye(3))))
-    assert [row.shape for row in single] == [(1, 3)] * 3
-
-
-def test_latency_stops_when_time_is_up(monkeypatch):
-    monkeypatch.setattr(_worker, "LATENCY_SECONDS", 0.0)
-    seen = []
-    _worker.median_latency(seen.append, iter([["a"]] * 50))
-    assert len(seen) == _worker.WARM_UP_CALLS + 1
-
-
-@pytest.mark.parametrize(("dropped", "margin"), [(None, 0), (0, 0), (7, 7), (35, 20)])
-def test_margin_is_the_largest_number_of_dropped_pairs_up_to_20(dropped, margin):
-    pairs = np.zeros((3, 40))
-    pairs[1, : dropped or 0] = 1
-    assert _worker.filter_margin(None if dropped is None else sp.csr_array(pairs)) == margin
-
-
 def test_an_encoder_with_a_shuffled_label_graph(text_folder, capfd):
     expression = "DualEncoderXC(n_epochs=2, encoder=BagEncoder(dim=8))"
     arguments = ["benchmark", str(text_folder), expression, "--label-graph", "near"]
@@ -183,7 +134,7 @@ def test_held_out_training_rows_are_scored_instead_of_test_rows(text_folder, tmp
     assert record["hold_out"] == 20
     scores = sp.load_npz(saved)
     assert scores.shape == held.test_labels.shape
-    assert percentages(scores, held, 12) == {name: record[name] for name in METRICS}
+    assert percentages(scores, held) == {name: record[name] for name in METRICS}
     assert record["R@10"] > 80
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.commands._scores import percentages
+from skxc.benchmark import by_frequency, percentages
 from skxc.datasets import XCDataset
 
 
@@ -59,12 +59,12 @@ def _naive(train, test, drop, scores, wanted):
 
 
 @pytest.mark.parametrize("with_filter", [True, False])
-@pytest.mark.parametrize("asked", [30, 100])
-def test_equal_to_loops(with_filter, asked):
-    data, train, test, drop, scores = _data(with_filter=with_filter)
-    found = percentages(sp.csr_array(scores), data, asked)
+@pytest.mark.parametrize("n_labels", [30, 110])
+def test_equal_to_loops(with_filter, n_labels):
+    data, train, test, drop, scores = _data(n_labels=n_labels, with_filter=with_filter)
+    found = percentages(sp.csr_array(scores), data)
     wanted = [f"{m}@{k}" for m in ("P", "nDCG", "PSP") for k in (1, 3, 5)] + ["R@10"]
-    wanted += ["R@100"] if asked == 100 else []
+    wanted += ["R@100"] if n_labels == 110 else []
     assert list(found) == wanted
     expected = _naive(train, test, drop, scores, wanted)
     for name in wanted:
@@ -75,4 +75,14 @@ def test_the_filter_matters():
     data, *_, scores = _data()
     unfiltered, *_ = _data(with_filter=False)
     matrix = sp.csr_array(scores)
-    assert percentages(matrix, data, 30)["P@1"] > percentages(matrix, unfiltered, 30)["P@1"]
+    assert percentages(matrix, data)["P@1"] > percentages(matrix, unfiltered)["P@1"]
+
+
+def test_contributions_of_the_frequencies_add_up_to_precision():
+    data, train, *_, scores = _data()
+    bins = by_frequency(sp.csr_array(scores), data, k=3, n_bins=4)
+    expected = percentages(sp.csr_array(scores), data)["P@3"]
+    assert 100 * bins.contribution.sum() == pytest.approx(expected, abs=6e-4)
+    frequency = train.sum(axis=0).astype(int)
+    assert bins.lowest[0] == frequency.min()
+    assert bins.highest[-1] == frequency.max()

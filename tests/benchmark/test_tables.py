@@ -2,7 +2,8 @@
 
 import statistics
 
-from skxc.commands._tables import COSTS, METRICS, markdown_table, summary_table
+from skxc.benchmark import METRICS, markdown_table, summary_table
+from skxc.benchmark._tables import COSTS
 
 
 def test_markdown_table():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from skxc.commands._process import cpu_seconds, wait
+from skxc.benchmark._process import cpu_seconds, wait
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

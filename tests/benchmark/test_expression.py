@@ -5,8 +5,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion
 
 from skxc import KNeighborsXC
-from skxc.commands._errors import UsageError
-from skxc.commands._expression import build_estimator
+from skxc.benchmark import build_estimator
 
 
 @pytest.mark.parametrize("text", ["KNeighborsXC", "KNeighborsXC()", "  KNeighborsXC( )\n"])
@@ -58,7 +57,7 @@ def test_positional_lists_tuples_and_dicts():
 )
 def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError):
+    with pytest.raises(ValueError):
         build_estimator(text)
     assert list(tmp_path.iterdir()) == []
 
@@ -75,5 +74,5 @@ def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
     ],
 )
 def test_errors_say_what_to_write(text, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ValueError, match=message):
         build_estimator(text)

@@ -9,7 +9,9 @@ import os
 import resource
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # The kernel keeps each process's peak, so that only what ends between two looks can be missed.
 SAMPLE_SECONDS = 0.2
@@ -21,6 +23,13 @@ def cpu_seconds() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     living = sum(_cpu_of(pid) for pid in _descendants(os.getpid()))
     return time.process_time() + ended.ru_utime + ended.ru_stime + living
+
+
+def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, float, float]:
+    """Call a function; return its result, `cpu_seconds` and wall seconds that it took."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    result = function(*args, **kwargs)
+    return result, cpu_seconds() - cpu, time.perf_counter() - wall
 
 
 def wait(process: subprocess.Popen) -> float | None:

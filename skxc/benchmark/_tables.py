@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-METRICS = [f"{name}@{k}" for name in ("P", "nDCG", "PSP") for k in (1, 3, 5)] + ["R@10", "R@100"]
+from skxc.benchmark._scores import METRICS
+
 COSTS = [
     "fit_cpu_s",
     "fit_wall_s",

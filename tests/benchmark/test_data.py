@@ -7,18 +7,16 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from skxc import AnchorGraph, KNeighborsXC, LabelGraph, LabelTexts
-from skxc.commands._data import (
+from skxc.benchmark import (
     GraphChoice,
+    build_estimator,
     fit_arguments,
-    give_vectorizer,
-    rows_to_predict,
+    load_folder,
+    prepare,
     sample_rows,
-    set_seed,
     shuffle_edges,
 )
-from skxc.commands._errors import UsageError
-from skxc.commands._expression import build_estimator
-from skxc.datasets import Anchors, XCDataset, load_xc_repository
+from skxc.datasets import Anchors, XCDataset, hold_out, load_xc_repository
 
 
 class Recorder(BaseEstimator):
@@ -39,7 +37,7 @@ def data(text_folder):
 
 
 def test_label_texts_go_with_texts(data):
-    arguments = fit_arguments(Recorder(), data, data.train_texts, GraphChoice())
+    arguments = fit_arguments(Recorder(), data)
     assert list(arguments) == ["label_features"]
     assert isinstance(arguments["label_features"], LabelTexts)
     assert list(arguments["label_features"]) == data.label_texts
@@ -47,17 +45,17 @@ def test_label_texts_go_with_texts(data):
 
 
 def test_estimators_without_label_side_get_no_label_texts(data):
-    assert fit_arguments(KNeighborsXC(), data, data.train_texts, GraphChoice()) == {}
+    assert fit_arguments(KNeighborsXC(), data) == {}
 
 
 def test_label_texts_do_not_go_with_features(feature_folder):
     data = load_xc_repository(feature_folder)
-    assert fit_arguments(Recorder(), data, data.train_features, GraphChoice()) == {}
+    assert fit_arguments(Recorder(), data) == {}
 
 
 def test_anchors_come_with_the_sample_graph(data):
     choice = GraphChoice(anchors=["kind"])
-    arguments = fit_arguments(Recorder(), data, data.train_texts, choice)
+    arguments = fit_arguments(Recorder(), data, choice)
     assert isinstance(arguments["graph"], AnchorGraph)
     np.testing.assert_array_equal(
         arguments["sample_graph"].toarray(), data.anchors["kind"].sample_anchors.toarray()
@@ -66,7 +64,7 @@ def test_anchors_come_with_the_sample_graph(data):
 
 def test_a_label_graph_comes_alone(data):
     choice = GraphChoice(label_graph="near")
-    arguments = fit_arguments(Recorder(), data, data.train_texts, choice)
+    arguments = fit_arguments(Recorder(), data, choice)
     assert isinstance(arguments["graph"], LabelGraph)
     assert "sample_graph" not in arguments
     np.testing.assert_array_equal(
@@ -75,13 +73,13 @@ def test_a_label_graph_comes_alone(data):
 
 
 def test_a_graph_needs_an_estimator_that_knows_it(data):
-    with pytest.raises(UsageError, match=r"KNeighborsXC.fit takes no graph and no sample_graph"):
-        fit_arguments(KNeighborsXC(), data, data.train_texts, GraphChoice(anchors=["kind"]))
+    with pytest.raises(ValueError, match=r"KNeighborsXC.fit takes no graph and no sample_graph"):
+        fit_arguments(KNeighborsXC(), data, GraphChoice(anchors=["kind"]))
 
 
 def test_unknown_graphs_are_named(data):
     with pytest.raises(ValueError, match="'far'"):
-        fit_arguments(Recorder(), data, data.train_texts, GraphChoice(label_graph="far"))
+        fit_arguments(Recorder(), data, GraphChoice(label_graph="far"))
 
 
 @pytest.mark.parametrize(
@@ -125,75 +123,82 @@ def test_shuffling_leaves_the_data_set_alone():
 
 
 def test_shuffled_graphs_reach_fit(data):
-    plain = fit_arguments(Recorder(), data, data.train_texts, GraphChoice(anchors=["kind"]))
+    plain = fit_arguments(Recorder(), data, GraphChoice(anchors=["kind"]))
     choice = GraphChoice(anchors=["kind"], shuffled=True)
-    shuffled = [
-        fit_arguments(Recorder(), data, data.train_texts, choice, seed) for seed in (0, 0, 1)
-    ]
+    shuffled = [fit_arguments(Recorder(), data, choice, seed) for seed in (0, 0, 1)]
     first, second, third = (one["sample_graph"].toarray() for one in shuffled)
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, third)
     assert not np.array_equal(first, plain["sample_graph"].toarray())
 
 
-def test_vectorizer_is_given_only_where_it_is_missing():
-    X = ["a text"]
-    knn = KNeighborsXC()
-    give_vectorizer(knn, X)
+def test_vectorizer_is_given_only_where_it_is_missing(data, feature_folder):
+    knn = prepare(KNeighborsXC(), data, seed=0)
     assert isinstance(knn.vectorizer, TfidfVectorizer)
     assert knn.vectorizer.sublinear_tf is True
 
     counting = CountVectorizer()
-    knn = KNeighborsXC(vectorizer=counting)
-    give_vectorizer(knn, X)
-    assert knn.vectorizer is counting
-
-    knn = KNeighborsXC()
-    give_vectorizer(knn, sp.csr_array((1, 2)))
-    assert knn.vectorizer is None
+    assert prepare(KNeighborsXC(vectorizer=counting), data, seed=0).vectorizer is counting
+    assert prepare(KNeighborsXC(), load_folder(feature_folder), seed=0).vectorizer is None
 
     reader = Recorder()
     reader._accepts_texts = True
-    give_vectorizer(reader, X)
-    assert reader.vectorizer is None
+    assert prepare(reader, data, seed=0).vectorizer is None
 
 
-def test_estimators_inside_get_a_vectorizer_too():
+def test_estimators_inside_get_a_vectorizer_too(data):
     counting = CountVectorizer()
     outer = build_estimator("FusionXC([('a', KNeighborsXC()), ('b', LinearTreeXC())])")
-    give_vectorizer(outer, ["a text"])
+    prepare(outer, data, seed=0)
     neighbours, tree = (member for _, member in outer.estimators)
     assert isinstance(neighbours.vectorizer, TfidfVectorizer)
     assert tree.vectorizer is outer.vectorizer is None
 
     # One vectorizer for all members: they get features.
     outer = build_estimator("FusionXC([('a', KNeighborsXC())])").set_params(vectorizer=counting)
-    give_vectorizer(outer, ["a text"])
+    prepare(outer, data, seed=0)
     assert outer.vectorizer is counting
     assert outer.estimators[0][1].vectorizer is None
 
 
-def test_the_seed_reaches_estimators_inside():
-    outer = Recorder(part=Recorder())
-    set_seed(outer, 5)
+def test_the_seed_reaches_estimators_inside(data):
+    outer = prepare(Recorder(part=Recorder()), data, seed=5)
     assert (outer.random_state, outer.part.random_state) == (5, 5)
-    set_seed(KNeighborsXC(), 5)  # has no random_state
+    prepare(KNeighborsXC(), data, seed=5)  # has no random_state
 
 
 def test_features_are_normalised_and_preferred(feature_folder):
-    data = load_xc_repository(feature_folder)
-    train, test = sample_rows(data)
-    for rows, given in ((train, data.train_features), (test, data.test_features)):
-        norms = np.linalg.norm(given.toarray(), axis=1, keepdims=True)
-        np.testing.assert_allclose(rows.toarray(), given.toarray() / norms, rtol=1e-6)
-    with pytest.raises(UsageError, match="no training texts"):
-        sample_rows(data, prefer_texts=True)
+    given, data = load_xc_repository(feature_folder), load_folder(feature_folder)
+    for side in ("train", "test"):
+        features = getattr(given, f"{side}_features").toarray()
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        rows = sample_rows(data, side)
+        np.testing.assert_allclose(rows.toarray(), features / norms, rtol=1e-6)
+    with pytest.raises(ValueError, match="no training texts"):
+        sample_rows(load_folder(feature_folder, texts=True))
 
 
-def test_rows_to_predict_must_exist(data):
-    assert rows_to_predict(data) == data.test_texts
-    with pytest.raises(UsageError, match="no test rows"):
-        rows_to_predict(XCDataset(train_labels=data.train_labels, train_texts=data.train_texts))
+def test_texts_instead_of_features(data):
+    features = sp.csr_array(np.ones((data.n_train, 2)))
+    both = XCDataset(**{**vars(data), "train_features": features})
+    assert sample_rows(both) is features
+    assert sample_rows(data) == data.train_texts
+
+
+def test_held_out_rows_take_the_place_of_the_test_rows(text_folder):
+    data, held = (
+        load_folder(text_folder, hold_out=20),
+        hold_out(load_xc_repository(text_folder), 20),
+    )
+    assert sample_rows(data) == held.train_texts
+    assert sample_rows(data, "test") == held.test_texts
+    assert (data.test_labels != held.test_labels).nnz == 0
+
+
+def test_test_rows_must_exist(data):
+    assert sample_rows(data, "test") == data.test_texts
+    with pytest.raises(ValueError, match="no test rows"):
+        sample_rows(XCDataset(train_labels=data.train_labels, train_texts=["a"] * 60), "test")
 
 
 def _with_anchors(links):

@@ -12,8 +12,6 @@ import importlib
 import inspect
 from typing import Any
 
-from skxc.commands._errors import UsageError
-
 ROOMS = (
     "skxc",
     "skxc.encoders",
@@ -43,20 +41,20 @@ def build_estimator(expression: str) -> Any:
 
     Raises
     ------
-    UsageError
+    ValueError
         If the text is no such expression, or what it describes is not an estimator.
     """
     try:
         node = ast.parse(expression.strip(), mode="eval").body
     except SyntaxError as problem:
-        raise UsageError(
+        raise ValueError(
             f"{expression!r} is not an estimator expression ({problem.msg}). "
             "Write a call such as DualEncoderXC(n_epochs=5)."
         ) from None
     call = ast.Call(node, [], []) if isinstance(node, ast.Name) else node
     built = _value(call)
     if not (hasattr(built, "fit") and hasattr(built, "predict_topk")):
-        raise UsageError(
+        raise ValueError(
             f"{expression!r} describes {type(built).__name__}, which is not a classifier of skxc. "
             "Write a call such as DualEncoderXC(n_epochs=5)."
         )
@@ -75,7 +73,7 @@ def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise UsageError(
+        raise ValueError(
             f"{ast.unparse(node)!r} is not allowed in an estimator expression. "
             "Use numbers, strings, True, False, None, lists, tuples, dicts and calls of classes."
         ) from None
@@ -84,17 +82,17 @@ def _value(node: ast.expr) -> Any:
 def _call(node: ast.Call) -> Any:
     text = ast.unparse(node)
     if not isinstance(node.func, ast.Name):
-        raise UsageError(f"{text!r} does not call a plain class name. Write Name(parameter=value).")
+        raise ValueError(f"{text!r} does not call a plain class name. Write Name(parameter=value).")
     unpacked = any(isinstance(argument, ast.Starred) for argument in node.args)
     if unpacked or any(keyword.arg is None for keyword in node.keywords):
-        raise UsageError(f"{text!r} unpacks arguments with a star. Write each parameter out.")
+        raise ValueError(f"{text!r} unpacks arguments with a star. Write each parameter out.")
     cls = _find_class(node.func.id)
     positional = [_value(argument) for argument in node.args]
     named = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
     try:
         return cls(*positional, **named)
     except (TypeError, ValueError) as problem:
-        raise UsageError(f"{text!r} cannot be built: {problem}.") from None
+        raise ValueError(f"{text!r} cannot be built: {problem}.") from None
 
 
 def _find_class(name: str) -> type:
@@ -111,4 +109,4 @@ def _find_class(name: str) -> type:
         return next(getattr(module, name) for module in modules if hasattr(module, name))
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}?" if close else "`import skxc; skxc.__all__` lists the names."
-    raise UsageError(f"{name!r} is no public class of skxc and no text vectorizer. {hint}")
+    raise ValueError(f"{name!r} is no public class of skxc and no text vectorizer. {hint}")
