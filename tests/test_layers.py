@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "linear": {"clustering", "utils"},
     "ranking": {"utils"},
     "fusion": {"ranking", "calibration", "utils"},
-    "graphs": {"indices", "utils"},
+    "graphs": {"utils"},
     "losses": {"utils"},
     "indices": {"ranking", "utils", "exceptions"},
     "encoders": {"utils"},
