@@ -10,7 +10,7 @@ Source: ELIAS (NeurIPS 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -293,10 +293,6 @@ class LabelIndex(Record):
         """Return the share of edges at their cap, which learn nothing more if the cap is hard."""
         stored = self.edge_weights[self.edge_labels >= 0]
         return float((stored >= SATURATED).mean()) if stored.size else 0.0
-
-    def with_names(self, label_names: list[str] | None) -> LabelIndex:
-        """Return the same index whose labels have these names."""
-        return replace(self, label_names=label_names)
 
     def _number(self, label: int | str) -> int:
         if not isinstance(label, str):
