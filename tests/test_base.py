@@ -1,6 +1,7 @@
 import copy
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,34 +11,35 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GridSearchCV
 
-from skxc import AnchorGraph, LabelGraph, LabelTexts, base
-from skxc.base import BaseXC, TrainingSet
+from skxc import AnchorGraph, LabelGraph, LabelTexts, _hold_out, _outputs, _state
+from skxc._params import MadeBy, Part, PositiveInt
+from skxc.base import BaseXC, Model, TrainingSet, of_model, params
 from skxc.exceptions import DenseOutputError, FormatVersionError
 from skxc.utils._callbacks import CallbackSupportMixin, NullCallbackSupportMixin
+from skxc.utils._sparse import rank_rows, row_ids
 from tests.toys import CentroidXC, SampleGraphXC, assert_same_model, small_data, small_texts
 
 
+@dataclass(frozen=True, eq=False)
+class Table(Model):
+    """Answers with given scores, whatever is asked."""
+
+    scores: sp.csr_array
+
+    def search(self, queries, k):
+        return rank_rows(self.scores[: queries.shape[0]], k)
+
+
+@params
 class Scores(BaseXC):
     """Answers with given scores, whatever X is; absent entries are not retrieved."""
 
-    def __init__(self, *, top_k=100, threshold=0.5, table=None):
-        self.top_k = top_k
-        self.threshold = threshold
-        self.table = table
+    table: Any = None
 
-    _parameter_constraints = {
-        name: BaseXC._parameter_constraints[name] for name in ("top_k", "threshold")
-    }
-
-    def _fit(self, data, held_out):
-        self.n_fits_ = getattr(self, "n_fits_", 0) + 1
-        self.seen_ = data
-
-    def _search(self, X, k):
-        from skxc.utils._sparse import rank_rows
-
-        return rank_rows(self.table[: X.shape[0]], k)
+    def _train(self, fit):
+        return Table(self.table)
 
 
 @pytest.fixture
@@ -93,11 +95,11 @@ def test_dense_answers_fill_what_was_not_retrieved(table):
     for row in range(2):
         order = np.argsort(scores[row], kind="stable")
         np.testing.assert_array_equal(order, np.argsort(probabilities[row], kind="stable"))
-    assert probabilities[0, 2] <= base.MISSING_PROBABILITY
+    assert probabilities[0, 2] <= _outputs.MISSING_PROBABILITY
 
 
 def test_missing_labels_are_less_probable_than_unlikely_ones(table, monkeypatch):
-    monkeypatch.setattr(base, "MISSING_PROBABILITY", 1)
+    monkeypatch.setattr(_outputs, "MISSING_PROBABILITY", 1)
     probabilities = fitted_scores(table, "dense").predict_proba(np.eye(2))
     assert probabilities[0, 2] < probabilities[0, [0, 1, 3]].min()
 
@@ -105,7 +107,7 @@ def test_missing_labels_are_less_probable_than_unlikely_ones(table, monkeypatch)
 def test_a_dense_row_without_any_score():
     model = fitted_scores(sp.csr_array((2, 4), dtype=np.float32), "dense")
     assert (model.decision_function(np.eye(2)) == -1).all()
-    assert (model.predict_proba(np.eye(2)) == base.MISSING_PROBABILITY).all()
+    assert (model.predict_proba(np.eye(2)) == _outputs.MISSING_PROBABILITY).all()
     assert (model.predict(np.eye(2)) == 0).all()
 
 
@@ -118,7 +120,7 @@ def test_threshold_cuts_probabilities(table):
 
 
 def test_too_large_dense_answers_are_refused(table, monkeypatch):
-    monkeypatch.setattr(base, "MAX_DENSE_CELLS", 7)
+    monkeypatch.setattr(_outputs, "MAX_DENSE_CELLS", 7)
     model = fitted_scores(table, "dense")
     for method in (model.decision_function, model.predict_proba, model.predict):
         with pytest.raises(
@@ -265,47 +267,79 @@ def test_a_class_of_weight_zero_is_no_class():
     ("n", "held"), [(1, 0), (9, 0), (10, 2), (1999, 400), (2000, 100), (10**5, 1000)]
 )
 def test_number_of_held_out_rows(n, held):
-    assert base._n_held_out(n) == held
+    assert _hold_out.n_held_out(n) == held
+
+
+class Recorder(CentroidXC):
+    """Notes what it trains on, and what calibrates."""
+
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.fits, self.calibrated = [], []
+
+    def _train(self, fit):
+        self.fits.append(fit)
+        return super()._train(fit)
+
+    def _retrieve(self, model, X, k, n_labels):
+        self.calibrated.append(X.shape[0])
+        return super()._retrieve(model, X, k, n_labels)
+
+
+def trainings(model, X, y, **arguments):
+    """Fit; return the numbers of rows of each training, held-out ones, and which are trials."""
+    model.fits.clear(), model.calibrated.clear()
+    model.fit(X, y, **arguments)
+    return [
+        (fit.data.n_samples, fit.held_out and fit.held_out.n_samples, fit.is_trial)
+        for fit in model.fits
+    ], model.calibrated
 
 
 def test_small_data_give_held_out_rows_back(monkeypatch):
-    calls = []
-
-    class Recorder(CentroidXC):
-        def _fit(self, data, held_out):
-            calls.append((self, data, held_out))
-            super()._fit(data, held_out)
-
-        def _calibrate(self, held_out):
-            calibrated.append((self, held_out))
-            return super()._calibrate(held_out)
-
-    calibrated = []
     X, y, _ = small_data()
-    model = Recorder().fit(X, y)
-    (probe, rest, held_out), (final, everything, nothing) = calls
-    assert calibrated == [(probe, held_out)]
-    assert (rest.n_samples, held_out.n_samples, everything.n_samples) == (24, 6, 30)
-    assert probe is not model
-    assert final is model
-    assert nothing is None
-    assert model.label_vectors_ is not probe.label_vectors_
+    model = Recorder()
+    assert trainings(model, X, y) == ([(24, 6, True), (30, None, False)], [6])
+    assert_same_model(model, CentroidXC().fit(X, y), X)
+    assert trainings(model, X[:9], y[:9]) == ([(9, None, False)], [9])
+    monkeypatch.setattr("skxc.base.SMALL_SAMPLE", 30)
+    monkeypatch.setattr(_hold_out, "SMALL_SAMPLE", 30)
+    assert trainings(model, X, y) == ([(28, 2, False)], [2])
+    (fit,) = model.fits
+    assert not {*fit.held_out.X.data} & {*fit.data.X.data}
 
-    calls.clear()
-    monkeypatch.setattr(base, "SMALL_SAMPLE", 30)
-    model.fit(X, y)
-    ((fitted, rest, held_out),) = calls
-    assert calibrated[1:] == [(model, held_out)]
-    assert fitted is model
-    assert (rest.n_samples, held_out.n_samples) == (28, 2)
-    assert not {*held_out.X.data} & {*rest.X.data}
 
-    calls.clear()
-    model.fit(X[:9], y[:9])
-    ((fitted, everything, nothing),) = calls
-    assert calibrated[2:] == [(model, everything)]
-    assert everything.n_samples == 9
-    assert nothing is None
+def test_the_user_says_what_calibrates():
+    X, y, _ = small_data()
+    assert trainings(Recorder(calibration="held_out"), X, y) == ([(24, 6, False)], [6])
+    refit = ([(24, 6, True), (30, None, False)], [6])
+    assert trainings(Recorder(calibration="refit"), X, y) == refit
+    model = Recorder(calibration=None)
+    assert trainings(model, X, y) == ([(30, None, False)], [])
+    assert not hasattr(model, "predict_proba")
+    with pytest.raises(ValueError, match=r"there are no probabilities\. Use predict_topk"):
+        model.predict(X)
+    assert model.predict_topk(X, 2)[0].shape == (30, 2)
+    classes = CentroidXC(calibration=None).fit(X, np.arange(30) % 2)
+    assert set(classes.predict(X)) == {0, 1}
+
+
+def test_groups_are_held_out_whole():
+    X, y, _ = small_data(n=300)
+    groups = np.random.default_rng(0).integers(0, 60, size=300)
+    model = Recorder(calibration="held_out").fit(X, y, groups=groups)
+    (fit,) = model.fits
+    assert not {*fit.data.groups} & {*fit.held_out.groups}
+    assert 40 < fit.held_out.n_samples <= 60
+    # The group numbers belong to their rows.
+    rows = {tuple(row): group for row, group in zip(X.toarray(), groups, strict=True)}
+    for data in (fit.data, fit.held_out):
+        found = zip(data.X.toarray(), data.groups, strict=True)
+        assert all(rows[tuple(row)] == group for row, group in found)
+    one = Recorder().fit(X, y, groups=np.zeros(300))
+    assert [fit.held_out for fit in one.fits] == [None]
+    with pytest.raises(ValueError, match="`groups` has 3 rows but `X` has 300"):
+        CentroidXC().fit(X, y, groups=[1, 2, 3])
 
 
 def test_the_only_label_is_not_held_out():
@@ -313,7 +347,7 @@ def test_the_only_label_is_not_held_out():
         y = np.zeros((20, 2), dtype=int)
         y[row, 1] = 1
         data = SampleGraphXC().fit(np.arange(1, 21)[:, None], sp.csr_array(y)).data_
-        rest, held_out = base._hold_out(data)
+        rest, held_out = _hold_out.hold_out(data)
         assert rest.y.nnz == 1
         assert held_out is None or held_out.n_samples == 4
 
@@ -322,7 +356,7 @@ def test_probabilities_are_calibrated():
     X, y, _ = small_data(n=3000, n_labels=20, seed=1)
     model = CentroidXC(top_k=5).fit(X[:2500], y[:2500])
     probabilities = model.predict_proba(X[2500:])
-    hits = np.asarray(y[2500:].toarray())[base.row_ids(probabilities), probabilities.indices]
+    hits = np.asarray(y[2500:].toarray())[row_ids(probabilities), probabilities.indices]
     for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 1)):
         inside = (probabilities.data >= low) & (probabilities.data < high)
         if inside.sum() > 100:
@@ -340,7 +374,7 @@ def test_calibration_is_weighted():
     means = []
     for heavy in (is_right, ~is_right):
         weighted = replace(model.data_, sample_weight=np.where(heavy, 10.0, 0.1))
-        model.calibrator_ = model._calibrate(weighted)
+        model.calibrator_ = _hold_out.calibrate(model, model.model_, weighted, 12)
         means.append(model.predict_proba(X).data.mean())
     assert means[0] > means[1] + 0.3
 
@@ -447,16 +481,17 @@ def test_parameters_are_checked_in_fit(params, message):
 
 
 def test_a_named_graph_reaches_the_estimator():
-    class Named(SampleGraphXC):
+    class Named(Scores):
+        graph = "cooccurrence"
         _named_graphs = ("cooccurrence",)
 
-        def _fit(self, data, held_out):
-            self.graph_ = data.graph
+        def _train(self, fit):
+            seen.append(fit.data.graph)
+            return Table(sp.csr_array(np.ones((2, 2))))
 
-        def _search(self, X, k):
-            return np.zeros((X.shape[0], 1), dtype=np.int32), np.ones((X.shape[0], 1))
-
-    assert Named(graph="cooccurrence").fit(np.eye(2), np.eye(2)).graph_ == "cooccurrence"
+    seen = []
+    Named().fit(np.eye(2), np.eye(2))
+    assert seen == ["cooccurrence"]
 
 
 def test_predictions_before_fit_are_refused():
@@ -517,11 +552,12 @@ def test_added_labels_have_names_if_the_others_do():
 def test_a_failed_addition_changes_nothing(arguments, message):
     X, y, _ = small_data()
     model = CentroidXC().fit(X, y)
-    before = {name: copy.copy(value) for name, value in model.__dict__.items()}
-    del before["calibrator_"], model.__dict__["calibrator_"]
+    before = dict(vars(model))
+    vectors = model.label_vectors_.copy()
     with pytest.raises(ValueError, match=message):
         model.add_labels(*arguments[:1], label_names=arguments[1] if arguments[1:] else None)
-    np.testing.assert_equal(model.__dict__, before)
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.label_vectors_, vectors)
 
 
 def test_classes_cannot_be_added():
@@ -540,44 +576,215 @@ def test_text_labels_are_added_through_the_vectoriser():
 # ---- parameters and state
 
 
-class WithEncoder(CentroidXC):
-    def __init__(self, *, encoder="named"):
-        self.encoder = encoder
-        super().__init__()
-
-    _parameter_constraints = {"encoder": "no_validation"}
-
-    def _make_part(self, part, name):
-        assert (part, name) == ("encoder", "named")
-        return DummyClassifier()
+def make_dummy(name):
+    return DummyClassifier()
 
 
-def test_a_named_part_becomes_an_object():
-    model = WithEncoder().set_params(encoder__strategy="uniform")
+@params
+class Votes(Part):
+    """Votes.
+
+    Parameters
+    ----------
+    weight : int, default=1
+    """
+
+    weight: PositiveInt = 1
+
+
+@params
+class WithParts(CentroidXC):
+    encoder: Annotated[str, MadeBy(f"{__name__}:make_dummy")] | DummyClassifier = "named"
+    votes: Votes | Literal[False] | None = None
+
+
+def test_a_named_part_becomes_an_object(monkeypatch):
+    monkeypatch.setitem(
+        __import__("sys").modules,
+        __name__,
+        __import__("types").SimpleNamespace(make_dummy=make_dummy),
+    )
+    model = WithParts().set_params(encoder__strategy="uniform")
     assert model.encoder.strategy == "uniform"
-    other = WithEncoder(encoder=DummyClassifier())
+    other = WithParts(encoder=DummyClassifier())
     model = other.set_params(encoder="named", encoder__strategy="stratified")
     assert model.encoder.strategy == "stratified"
     kept = DummyClassifier()
-    assert WithEncoder(encoder=kept).set_params(encoder__strategy="uniform").encoder is kept
-    assert WithEncoder().set_params(encoder="named").encoder == "named"
+    assert WithParts(encoder=kept).set_params(encoder__strategy="uniform").encoder is kept
+    assert WithParts().set_params(encoder="named").encoder == "named"
+
+
+def test_parts_come_from_none():
+    model = WithParts().set_params(votes__weight=3)
+    assert (model.votes.weight, WithParts().votes) == (3, None)
+    assert clone(model).votes.weight == 3
+    assert clone(model).votes is not model.votes
+    X, y, _ = small_data()
+    search = GridSearchCV(WithParts(), {"votes__weight": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_params_["votes__weight"] in (1, 2)
+    assert WithParts(votes=False)._part("votes") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"votes": Votes(weight=0)}, "The 'weight' parameter of Votes must be an int"),
+        ({"votes": 3}, "The 'votes' parameter of WithParts"),
+        ({"votes": True}, "The 'votes' parameter of WithParts"),
+    ],
+)
+def test_wrong_parts_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        WithParts(**values).fit(np.eye(2), np.eye(2))
+
+
+def test_parameters_set_after_fit_are_validated_when_they_are_used():
+    X, y, _ = small_data()
+    model = WithParts(votes=Votes()).fit(X, y)
+    before = model.predict_topk(X, 3)
+    for name, value in (("threshold", 5), ("top_k", 0), ("threshold", "0.1"), ("votes__weight", 0)):
+        changed = copy.deepcopy(model).set_params(**{name: value})
+        for method in ("predict", "predict_topk", "decision_function", "transform"):
+            with pytest.raises(ValueError, match=f"'{name.rpartition('__')[2]}' parameter of"):
+                getattr(changed, method)(X)
+    model.threshold = 2
+    with pytest.raises(ValueError, match="threshold"):
+        model.predict(X)
+    model.threshold = 0.3
+    for first, second in zip(model.predict_topk(X, 3), before, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_a_string_without_parameters_says_so():
-    with pytest.raises(ValueError, match="`graph` is 'x', which has no parameters of its own"):
+    with pytest.raises(ValueError, match="`graph` of CentroidXC is 'x', which has no parameters o"):
         CentroidXC(graph="x").set_params(graph__y=1)
+    with pytest.raises(ValueError, match="`votes` of WithParts is False, which has no parameters"):
+        WithParts(votes=False).set_params(votes__weight=1)
     with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
         CentroidXC().set_params(nothing=1)
 
 
-def test_pickles_of_a_newer_version_are_refused(monkeypatch):
+def test_an_inherited_parameter_joins_the_docstring():
+    assert WithParts.__doc__ is None
+    document = CentroidXC.__doc__
+    assert document.count("top_k : int, default=100") == 1
+    assert document.index("A label is the sum") < document.index("Parameters\n")
+
+
+def test_pickles_of_another_version_are_refused(monkeypatch):
     model = CentroidXC()
     assert "_skxc_state_version" not in pickle.loads(pickle.dumps(model)).__dict__
-    monkeypatch.setattr(base, "STATE_VERSION", 99)
-    state = pickle.dumps(model)
-    monkeypatch.undo()
-    with pytest.raises(FormatVersionError, match=r"version 99.*up to 1\. Update skxc"):
-        pickle.loads(state)
+    for version, cure in ((99, "Update skxc"), (1, "Fit the model again")):
+        monkeypatch.setattr(_state, "STATE_VERSION", version)
+        state = pickle.dumps(model)
+        monkeypatch.undo()
+        with pytest.raises(
+            FormatVersionError, match=rf"version {version}.*reads version 2\. {cure}"
+        ):
+            pickle.loads(state)
+
+
+# ---- whole or absent
+
+
+class Interrupted(CentroidXC):
+    """Trains, unless told to fail."""
+
+    error = None
+
+    def _train(self, fit):
+        if self.error is not None:
+            raise self.error
+        return super()._train(fit)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("failed")])
+def test_an_interrupted_refit_changes_nothing(error):
+    texts, y, label_texts = small_texts()
+    names = [f"label {number}" for number in range(12)]
+    model = Interrupted(label_features=LabelTexts(label_texts, names=names)).fit(texts, y)
+    before, answers = dict(vars(model)), model.predict_labels(texts, 2)
+    model.error = error
+    other = pd.DataFrame(np.eye(4, 5, dtype=int), columns=list("abcde"))
+    with pytest.raises(type(error)):
+        model.fit(np.eye(4), other, label_features=np.eye(5, 4))
+    del model.error
+    assert vars(model) == before
+    assert model.predict_labels(texts, 2) == answers
+    assert model.predict_proba(texts).shape == (30, 12)
+
+
+def test_an_interrupted_first_fit_is_no_fit(tmp_path):
+    model = Interrupted()
+    model.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(np.eye(4), np.eye(4))
+    for method in (model.predict, model.predict_proba, model.save):
+        with pytest.raises(NotFittedError):
+            method(tmp_path / "model" if method == model.save else np.eye(4))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_failing_vectoriser_changes_nothing():
+    model = CentroidXC(vectorizer=TfidfVectorizer()).fit(["red wine", "oak"], np.eye(2))
+    answers = model.predict_labels(["wine"], 1)
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        model.fit(["a", "b", "c"], np.eye(3))
+    assert model.predict_labels(["wine"], 1) == answers
+
+
+def test_an_interrupted_calibration_changes_nothing(monkeypatch):
+    X, y, _ = small_data()
+    model = CentroidXC().fit(X, y)
+    before = dict(vars(model))
+    monkeypatch.setattr("skxc._hold_out.calibrate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X[:, :4], y[:, :3])
+    assert vars(model) == before
+
+
+# ---- settings that change the scores of a fitted estimator
+
+
+@params
+class PowerXC(CentroidXC):
+    """Scores are powers of cosines, and the power may be changed after fit."""
+
+    power: PositiveInt = 1
+
+    _search_parameters = ("power",)
+
+    def _current(self, model):
+        return PowerModel(model.vectors, power=self.power)
+
+
+@dataclass(frozen=True, eq=False)
+class PowerModel(type(CentroidXC().fit(np.eye(2), np.eye(2)).model_)):
+    power: int = 1
+
+    def search(self, queries, k):
+        labels, scores = super().search(queries, k)
+        return labels, np.sign(scores) * np.abs(scores) ** self.power
+
+
+def test_a_changed_setting_is_calibrated_anew():
+    X, y, _ = small_data(n=3000, n_labels=20, seed=1)
+    model = PowerXC(top_k=5).fit(X[:2500], y[:2500])
+    expected = PowerXC(top_k=5, power=3).fit(X[:2500], y[:2500]).predict_proba(X)
+    first = model.predict_proba(X)
+    changed = model.set_params(power=3).predict_proba(X)
+    np.testing.assert_array_equal(changed.toarray(), expected.toarray())
+    np.testing.assert_array_equal(model.set_params(power=1).predict_proba(X).data, first.data)
+    copied = pickle.loads(pickle.dumps(model.set_params(power=3)))
+    np.testing.assert_array_equal(copied.predict_proba(X).data, changed.data)
+
+
+def test_a_changed_setting_without_kept_rows_is_refused():
+    X, y, _ = small_data()
+    model = PowerXC().fit(X, y).set_params(power=3)
+    with pytest.raises(ValueError, match="were changed after fit, and no held-out rows are kept"):
+        model.predict_proba(X)
+    assert model.predict_topk(X, 2)[0].shape == (30, 2)
 
 
 # ---- callbacks
@@ -586,11 +793,13 @@ def test_pickles_of_a_newer_version_are_refused(monkeypatch):
 class Iterative(CallbackSupportMixin, CentroidXC):
     """Trains in vain for a few epochs and reports each of them."""
 
-    def _fit(self, data, held_out):
-        X, y = data.source
+    def _train(self, fit):
+        if fit.is_trial:
+            return super()._train(fit)
+        X, y = fit.data.source
         context = self._init_callback_context(max_subtasks=5)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        super()._fit(data, held_out)
+        model = super()._train(fit)
         for epoch in range(5):
             step = context.subcontext(task_name="epoch")
             step.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -599,8 +808,10 @@ class Iterative(CallbackSupportMixin, CentroidXC):
             )
             if stop:
                 break
-        self.n_iter_ = epoch + 1
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return replace(model, data=epoch + 1)
+
+    n_iter_ = of_model("data", "Number of epochs.")
 
 
 class StopAt:

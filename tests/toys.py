@@ -1,81 +1,97 @@
 """A small estimator with everything the base class offers, and small data for contract tests."""
 
 import inspect
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from skxc.base import BaseXC, EmbeddingMixin
+from skxc._label_side import EmbeddingMixin, LabelSideXC, NewLabelsMixin
+from skxc.base import Model, TrainingSet, of_model, params
 from skxc.estimators import all_estimators
 from skxc.utils._sparse import normalize_rows, top_k
 
 
-class CentroidXC(EmbeddingMixin, BaseXC):
+def vectors_of(X):
+    """Return samples or labels as dense rows of length one."""
+    if not sp.issparse(X):
+        X = sp.csr_array(HashingVectorizer(n_features=64).transform(X))
+    return normalize_rows(X.astype(np.float64).toarray())
+
+
+@dataclass(frozen=True, eq=False)
+class CentroidModel(Model):
+    """One vector per label."""
+
+    vectors: np.ndarray
+    data: TrainingSet | None = None
+
+    def queries(self, X):
+        return vectors_of(X)
+
+    def search(self, queries, k):
+        # Not a matrix product: its rounding would depend on how many rows are asked at once.
+        scores = (queries[:, None, :] * self.vectors[None]).sum(axis=2)
+        return top_k(scores.astype(np.float32), k)
+
+    def embed(self, X):
+        return vectors_of(X).astype(np.float32)
+
+    def with_labels(self, features):
+        return replace(self, vectors=np.concatenate([self.vectors, vectors_of(features)]))
+
+
+@params
+class CentroidXC(EmbeddingMixin, NewLabelsMixin, LabelSideXC):
     """A label is the sum of its training rows and its features, smoothed by the graph."""
 
     _accepts_texts = True
-    _parameter_constraints = {
-        name: BaseXC._parameter_constraints[name]
-        for name in ("top_k", "threshold", "graph", "label_features", "vectorizer")
-    }
 
-    def __init__(
-        self, *, top_k=100, threshold=0.5, graph=None, label_features=None, vectorizer=None
-    ):
-        self.top_k = top_k
-        self.threshold = threshold
-        self.graph = graph
-        self.label_features = label_features
-        self.vectorizer = vectorizer
+    label_vectors_ = of_model("vectors", "One vector per label.")
 
-    def _vectors(self, X):
-        if not sp.issparse(X):
-            X = sp.csr_array(HashingVectorizer(n_features=64).transform(X))
-        return normalize_rows(X.astype(np.float64).toarray())
-
-    def _fit(self, data, held_out):
+    def _train(self, fit):
+        data = fit.data
         weighted = data.y.T.multiply(data.sample_weight).tocsr()
-        vectors = weighted @ self._vectors(data.X)
+        vectors = weighted @ vectors_of(data.X)
         if data.label_features is not None:
-            vectors = vectors + self._vectors(data.label_features)
+            vectors = vectors + vectors_of(data.label_features)
         if data.graph is not None:
             vectors = vectors + 0.5 * (data.graph.to_csr() @ vectors)
-        self.label_vectors_ = normalize_rows(vectors)
-
-    def _search(self, X, k):
-        # Not a matrix product: its rounding would depend on how many rows are asked at once.
-        scores = (self._vectors(X)[:, None, :] * self.label_vectors_[None]).sum(axis=2)
-        return top_k(scores.astype(np.float32), k)
-
-    def _embed(self, X):
-        return self._vectors(X).astype(np.float32)
-
-    def add_labels(self, label_features, *, label_names=None):
-        features, grown = self._check_new_labels(label_features, label_names)
-        vectors = np.concatenate([self.label_vectors_, self._vectors(features)])
-        self.__dict__.update(grown, label_vectors_=vectors)
-        return self
+        return CentroidModel(normalize_rows(vectors))
 
 
+@params
 class SampleGraphXC(CentroidXC):
     """Records the training data; takes a graph with one row per sample."""
 
     __metadata_request__fit = {"sample_graph": True}
 
-    def fit(self, X, y, *, graph=None, sample_graph=None, label_features=None, sample_weight=None):
-        return self._fit_checked(
+    data_ = of_model("data", "The training data.")
+
+    def fit(
+        self,
+        X,
+        y,
+        *,
+        graph=None,
+        sample_graph=None,
+        label_features=None,
+        groups=None,
+        sample_weight=None,
+    ):
+        return self._fit(
             X,
             y,
             graph=graph,
             sample_graph=sample_graph,
             label_features=label_features,
+            groups=groups,
             sample_weight=sample_weight,
         )
 
-    def _fit(self, data, held_out):
-        super()._fit(data, held_out)
-        self.data_ = data
+    def _train(self, fit):
+        return replace(super()._train(fit), data=fit.data)
 
 
 ESTIMATORS = [estimator for _, estimator in all_estimators()] + [CentroidXC]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skxc.estimators._dual_encoder import DualEncoderXC
+    from skxc.estimators._fusion import FusionXC
+    from skxc.estimators._graph_regularized import GraphRegularizedXC
+    from skxc.estimators._k_neighbors import KNeighborsXC
+    from skxc.estimators._label_graph import LabelGraphXC
+    from skxc.estimators._learned_index import LearnedIndexXC
+    from skxc.estimators._linear_tree import LinearTreeXC
+    from skxc.estimators._unified import UnifiedXC
 
 _MODULES = {
     "DualEncoderXC": "_dual_encoder",
@@ -46,7 +56,10 @@ def all_estimators() -> list[tuple[str, type]]:
         name: value
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, type) and name.endswith("XC") and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and name.endswith("XC")
+        and name != "NeuralXC"
+        and value.__module__.startswith(module.__name__)
     }
     return sorted(found.items())
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 import skxc
 from skxc.exceptions import FormatVersionError
@@ -39,7 +40,7 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
     Parameters
     ----------
     estimator : estimator of skxc or scikit-learn
-        Fitted or not. Parameters and attributes must be built of None, bool, numbers, texts, lists,
+        An estimator of skxc must be fitted. Parameters and attributes must be built of None, bool, numbers, texts, lists,
         tuples, dicts, sets, ranges, paths, NumPy arrays, scalars and types, sparse matrices,
         RandomState objects, label-side holders, and estimators of skxc and scikit-learn.
     folder : str or path
@@ -47,6 +48,8 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
 
     Raises
     ------
+    sklearn.exceptions.NotFittedError
+        If an estimator of skxc is not fitted.
     ValueError
         If a parameter or attribute cannot be saved (its name is in the message), or if the folder
         holds something else. Nothing has been written then.
@@ -56,6 +59,8 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
             f"`estimator` must be an estimator, but is a {type(estimator).__name__}. "
             "Save arrays with safetensors or numpy."
         )
+    if hasattr(estimator, "__sklearn_is_fitted__"):
+        check_is_fitted(estimator)
     flattener = Flattener()
     root = flattener.flatten(estimator, type(estimator).__name__)
     layout = Layout(Path(folder), secrets.token_hex(4))
@@ -100,7 +105,7 @@ def load(folder: str | PathLike[str]) -> Any:
     FileNotFoundError
         If the folder or one of its files is missing.
     skxc.exceptions.FormatVersionError
-        If a newer version of skxc saved it.
+        If a newer version of skxc saved it, or skxc 0.1.
     ValueError
         If a file is damaged.
     """
@@ -168,10 +173,11 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
         version = int(structure["format_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(_damaged(path, error)) from error
-    if version > FORMAT_VERSION:
+    if version != FORMAT_VERSION:
+        cure = "Update skxc." if version > FORMAT_VERSION else "Fit and save the model again."
         raise FormatVersionError(
             f"{path} has format version {version} (skxc {structure.get('skxc_version')}), but the "
-            f"installed skxc {skxc.__version__} reads versions up to {FORMAT_VERSION}. Update skxc."
+            f"installed skxc {skxc.__version__} reads version {FORMAT_VERSION}. {cure}"
         )
     return structure
 

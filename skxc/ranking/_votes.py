@@ -12,15 +12,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, params
 from skxc.ranking._pairs import Ids, rank_pairs
 from skxc.utils._sparse import TopK
 
 ScorePairs = Callable[[Ids, Ids], NDArray[np.float32]]
+
+
+@params
+class NeighborVotes(Part):
+    """Votes of the nearest training rows, which add to the scores of label vectors.
+
+    Parameters
+    ----------
+    weight : float or "auto", default="auto"
+        Weight of the votes. "auto" takes the best of a few weights by nDCG@5 on held-out rows, 0.4
+        where there are none.
+    n_neighbors : int, default=50
+        Training rows that vote.
+    temperature : float, default=0.15
+        Temperature of the softmax over neighbours.
+
+    References
+    ----------
+    RAE-XMC (arXiv 2502.10615); ViXML (arXiv 2511.13189).
+    """
+
+    weight: NonNegativeFloat | Literal["auto"] = "auto"
+    n_neighbors: PositiveInt = 50
+    temperature: PositiveFloat = 0.15
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from os import PathLike
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
+from skxc._params import Part, PositiveFloat, PositiveInt, params
 from skxc.training._checkpoint import Checkpoint
 from skxc.training._optim import (
     build_optimizers,
@@ -75,6 +77,38 @@ class Task:
 
     def set_state(self, state: dict[str, NDArray]) -> None:
         """Take the arrays of `get_state` back."""
+
+
+@params
+class Training(Part):
+    """How the steps of a training are run.
+
+    Parameters
+    ----------
+    micro_batch_size : int or None, default=None
+        Rows encoded at once with gradient caching, which bounds the memory of a step whatever the
+        size of the pool; gradients do not depend on it. None: all at once.
+    max_grad_norm : float or None, default=None
+        Bound on the norm of all gradients of a step.
+    precision : {"auto", "bfloat16", "float32"}, default="auto"
+        Number format of transformers; "auto" is bfloat16 where the hardware has it.
+    patience : int or None, default=None
+        Epochs without a better precision@1 on held-out training rows after which a stage stops;
+        the best epoch is kept. None: no early stopping.
+    checkpoint_dir : str, Path or None, default=None
+        Folder for a checkpoint after every epoch. A killed fit that is started again with the same
+        parameters and data goes on from there and ends with the same model. The files stay, so a
+        finished fit is not repeated either.
+    n_jobs : int or None, default=None
+        Threads that torch uses in `fit`; None: torch's own number.
+    """
+
+    micro_batch_size: PositiveInt | None = None
+    max_grad_norm: PositiveFloat | None = None
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    patience: PositiveInt | None = None
+    checkpoint_dir: str | PathLike[str] | None = None
+    n_jobs: int | None = None
 
 
 @dataclass

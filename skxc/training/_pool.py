@@ -337,10 +337,8 @@ class PoolTask(Task):
     def pool_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
         """Return the loss of unit query vectors (b + q, d) against unit label vectors (m, d)."""
         loss = self.settings.loss
-        if loss.uses_temperature:
-            # Scaling the queries spares a pass over the scores, the largest array of a step.
-            queries = queries / loss.temperature
-        scores = queries @ labels.T
+        # Scaling the queries spares a pass over the scores, the largest array of a step.
+        scores = loss.scaled(queries) @ labels.T
         return loss(
             scores,
             self._tensor(pool.positives),

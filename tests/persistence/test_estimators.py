@@ -107,7 +107,7 @@ def test_newer_states_are_refused(tmp_path):
     model.save(tmp_path / "model")
     path = tmp_path / "model" / "model.json"
     path.write_text(
-        path.read_text().replace('"_skxc_state_version": 1', '"_skxc_state_version": 9')
+        path.read_text().replace('"_skxc_state_version": 2', '"_skxc_state_version": 9')
     )
     with pytest.raises(skxc.exceptions.FormatVersionError, match="state version 9"):
         skxc.load(tmp_path / "model")

@@ -85,7 +85,7 @@ def test_the_files(folder):
     save(TfidfVectorizer().fit(TEXTS), str(folder))
     assert names(folder) == ["arrays", "model", "sparse"]
     structure = json.loads((folder / "model.json").read_text())
-    assert structure["format_version"] == 1
+    assert structure["format_version"] == 2
     assert set(structure) == {"format_version", "skxc_version", "save_id", "estimator"}
     assert structure["estimator"]["object"][0].endswith(":TfidfVectorizer")
     assert not any(
@@ -266,8 +266,8 @@ def test_missing_files(folder):
         b"{}",
         b"\xff\xfe\x00",
         b'{"format_version": "new"}',
-        b'{"format_version": 1}',
-        b'{"format_version": 1, "save_id": "../../etc", "estimator": null}',
+        b'{"format_version": 2}',
+        b'{"format_version": 2, "save_id": "../../etc", "estimator": null}',
         b"[" * 100_000,
     ],
     ids=lambda content: repr(content[:30]),

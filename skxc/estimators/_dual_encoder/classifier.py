@@ -7,7 +7,7 @@ Source: NGAME (WSDM 2023), stage M2.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,44 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from skxc.training._label_table import LabelTable, unit_rows
-from skxc.training._pool import Ids, PoolSettings, PoolTask
+from skxc._params import MadeBy, NonNegativeInt, OneOf, Part, params
+from skxc.estimators._dual_encoder.task import JointVectors
+from skxc.training import LabelVectors, PoolSettings, PoolTask
+from skxc.training._label_table import unit_rows
+from skxc.training._pool import Ids
 from skxc.utils._sparse import normalize_rows
+
+
+@params
+class ClassifierStage(Part):
+    """Classifiers that are trained after the encoder, on its frozen embeddings.
+
+    Parameters
+    ----------
+    n_epochs : int, default=10
+        Epochs of the stage; 0 leaves the classifiers at their labels' vectors.
+
+    References
+    ----------
+    NGAME (WSDM 2023), stage M2.
+    """
+
+    n_epochs: NonNegativeInt = 10
+
+
+# What the names of `label_vectors` stand for.
+LABEL_VECTORS: dict[str, type] = {"joint": JointVectors, "stage": ClassifierStage}
+LabelVectorsLike = (
+    Annotated[str, OneOf(LABEL_VECTORS), MadeBy(f"{__name__}:make_label_vectors")]
+    | JointVectors
+    | ClassifierStage
+    | Literal[False]
+)
+
+
+def make_label_vectors(name: str) -> JointVectors | ClassifierStage:
+    """Return the part of a name."""
+    return LABEL_VECTORS[name]()
 
 
 class ClassifierTask(PoolTask):
@@ -59,7 +94,7 @@ class ClassifierTask(PoolTask):
         self.texts = texts
         self.dropout = dropout
         self.learning_rate = learning_rate
-        self.table = LabelTable(start)
+        self.table = LabelVectors(start)
         self.modules = nn.ModuleDict({"table": self.table}).to(self.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -15,10 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skxc.training._grad_cache import backward_in_chunks
-from skxc.training._label_table import LabelTable, unit_rows
-from skxc.training._pool import Ids, Pool, PoolSettings, PoolTask
+from skxc._params import Part, ShareBelowOne, params
+from skxc.training import LabelVectors, PoolSettings, PoolTask, backward_in_chunks
+from skxc.training._label_table import unit_rows
+from skxc.training._pool import Ids, Pool
 from skxc.utils._sparse import normalize_rows
+
+
+@params
+class JointVectors(Part):
+    """A free vector per label, added to the vector of its text and trained with the encoder.
+
+    Parameters
+    ----------
+    dropout : float, default=0.7
+        Share of a free vector's components that is zeroed at each training step.
+
+    References
+    ----------
+    PRIME (NAACL 2025).
+    """
+
+    dropout: ShareBelowOne = 0.7
 
 
 class DualEncoderTask(PoolTask):
@@ -30,7 +48,7 @@ class DualEncoderTask(PoolTask):
     encoder : fitted Encoder
     samples, labels : what ``encoder.prepare`` returned
         Training rows, and label texts or features.
-    table : LabelTable or None
+    table : LabelVectors or None
         Free label vectors, trained jointly.
     learning_rate : float or None
         None: the encoder's own rate.
@@ -51,7 +69,7 @@ class DualEncoderTask(PoolTask):
         encoder: Any,
         samples: Any,
         labels: Any,
-        table: LabelTable | None = None,
+        table: LabelVectors | None = None,
         learning_rate: float | None = None,
         micro_batch_size: int | None = None,
         precision: str = "auto",

@@ -1,0 +1,175 @@
+"""Estimators that know more of labels than their column: texts or features, and graphs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skxc._params import RandomState, params
+from skxc._training_set import Features, LabelSide
+from skxc.base import BaseXC
+from skxc.labels import AnchorGraph, LabelGraph, LabelTexts, check_label_features
+from skxc.utils._validation import as_texts
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+    from typing_extensions import Self
+
+
+@params
+class LabelSideXC(BaseXC):
+    """Base of estimators whose labels may have texts or features, and a graph.
+
+    Parameters
+    ----------
+    graph : sparse matrix of shape (n_labels, n_labels), LabelGraph or AnchorGraph, default=None
+        Graph between labels.
+    label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
+        Texts or features of the labels, in the same form as the samples.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+    """
+
+    graph: Annotated[Any, None, "array-like", "sparse matrix", LabelGraph, AnchorGraph, str] = None
+    label_features: Annotated[Any, None, "array-like", "sparse matrix", LabelTexts] = None
+    random_state: RandomState = None
+
+    # Graph and label features reach a nested estimator without set_fit_request, routing on or off.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"graph": True, "label_features": True}
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        *,
+        graph: Any = None,
+        label_features: Any = None,
+        groups: Any = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the estimator.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or sequence of str
+            Samples. Texts need a ``vectorizer`` or an estimator that reads texts.
+        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
+            Binary indicator, or one class per sample. Rows without labels are allowed.
+        graph : sparse matrix, LabelGraph or AnchorGraph, default=None
+            Label-side graph; overrides the constructor parameter.
+        label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
+            Label texts or features; overrides the constructor parameter.
+        groups : array-like of shape (n_samples,), default=None
+            Families of samples; rows that are held out inside `fit` are whole groups.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights. An integer weight equals a repetition of the row.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(
+            X,
+            y,
+            graph=graph,
+            label_features=label_features,
+            groups=groups,
+            sample_weight=sample_weight,
+        )
+
+
+class NewLabelsMixin:
+    """Adds `add_labels` to an estimator whose model has ``with_labels(features)``."""
+
+    def add_labels(self: Any, label_features: Any, *, label_names: Any = None) -> Any:
+        """Add labels that are known by their text or features alone; nothing is trained.
+
+        Old labels keep their ids and their scores, bit for bit. A later `fit` or `clone` forgets
+        added labels.
+
+        Parameters
+        ----------
+        label_features : LabelTexts, sequence of str, or matrix of shape (n_new, n_features)
+            The new labels, in the same form as the samples.
+        label_names : sequence of str or None, default=None
+            Names, where the other labels have names.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        LabelTextWarning
+            Most of the weight of the new texts lies on words that training did not see.
+        """
+        features, grown = self._check_new_labels(label_features, label_names)
+        grown["model_"] = self._current(self.model_).with_labels(features)
+        self._add(grown)
+        return self
+
+    def _check_new_labels(
+        self: Any, label_features: Any, label_names: Any = None
+    ) -> tuple[Features, dict[str, Any]]:
+        """Return features of labels to add, and the fitted attributes with these labels at the end.
+
+        Nothing is set.
+        """
+        check_is_fitted(self)
+        if self.target_layout_ == "classes":
+            raise ValueError(
+                "`add_labels` needs an indicator matrix as target, but the model was fitted on a "
+                "1-D `y`. Fit with an indicator matrix."
+            )
+        features, names = check_label_features(label_features, None, None)
+        if features is None:
+            raise ValueError("`label_features` must describe the new labels, but None was given.")
+        names = names if label_names is None else as_texts(label_names, "label_names").tolist()
+        n_new = features.shape[0]
+        if names is not None and len(names) != n_new:
+            raise ValueError(
+                f"`label_names` has {len(names)} elements but `label_features` has {n_new} rows. "
+                "Pass one name per new label."
+            )
+        if (names is None) != (self.label_names_ is None):
+            given, have = ("be given", "have") if names is None else ("be None", "have no")
+            raise ValueError(
+                f"`label_names` must {given} because the labels of the model {have} names."
+            )
+        n_labels = self.n_labels_ + n_new
+        grown = {
+            "classes_": np.arange(n_labels),
+            "n_labels_": n_labels,
+            "label_names_": names and [*(self.label_names_ or []), *names],
+            "label_frequency_": np.pad(self.label_frequency_, (0, n_new)),
+        }
+        return LabelSide(vars(self), self._vectorize).check(features), grown
+
+
+class EmbeddingMixin(TransformerMixin):
+    """Adds ``transform`` to an estimator whose model has ``embed(X)``; stands in front of it."""
+
+    def transform(self: Any, X: Any) -> NDArray[np.float32]:
+        """Return the embeddings of samples.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_features), or sequence of str
+            Samples, in the same form as in ``fit``.
+
+        Returns
+        -------
+        ndarray of float32 of shape (n, d)
+        """
+        X = self._check_X(X)
+        return self._current(self.model_).embed(X)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        # Embeddings are float32 whatever X was. BaseXC could not say so: its tags are made earlier.
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,108 @@
+"""The state of a fitted estimator: whole or absent, and validated when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skxc._hold_out import calibrate
+from skxc._params import Parameterized
+from skxc.exceptions import FormatVersionError
+
+if TYPE_CHECKING:
+    from skxc.calibration import TopKCalibrator
+
+# Written into pickles; another one than this is refused.
+STATE_VERSION = 2
+# What is made again from the rest.
+_DERIVED = ("_checked_parameters", "_recalibrated")
+
+
+class StateMixin:
+    """Fitted attributes that change all at once, and pickles with a version."""
+
+    # The values of the parameters that were last found valid.
+    _checked_parameters: list[Any] | None = None
+    # The settings and the calibrator of parameters that were changed after `fit`.
+    _recalibrated: tuple[str, Any] | None = None
+
+    def _commit(self: Any, fitted: dict[str, Any]) -> None:
+        """Replace all fitted attributes: the one line that changes a fitted estimator."""
+        kept = {name: value for name, value in vars(self).items() if not _is_fitted(name)}
+        settings = {"calibrated_settings_": self._search_settings()}
+        checked = {"_checked_parameters": _leaves(self)}
+        self.__dict__ = {**kept, **fitted, **settings, **checked}
+
+    def _add(self, fitted: dict[str, Any]) -> None:
+        """Replace some fitted attributes."""
+        self.__dict__ = {**vars(self), **fitted, "_recalibrated": None}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "model_" in vars(self)
+
+    def _check_changed_parameters(self: Any) -> None:
+        """Validate the parameters, unless they are those that were last found valid."""
+        values = _leaves(self)
+        known = self._checked_parameters
+        if known is None or len(known) != len(values) or not all(map(_is, known, values)):
+            self._validate_params()
+            self._checked_parameters = values
+
+    def _search_settings(self: Any) -> str:
+        """Return the values of the parameters that change scores after `fit`, as a text."""
+        return repr([self._part(name) for name in self._search_parameters])
+
+    def _current_calibrator(self: Any) -> TopKCalibrator:
+        """Return the calibrator of the present parameters, fitted anew where these changed."""
+        if "calibrator_" not in vars(self):
+            raise ValueError(
+                f"`calibration` of {type(self).__name__} was None in fit, so there are no "
+                "probabilities. Use predict_topk, or fit again with calibration='auto'."
+            )
+        settings = self._search_settings()
+        if settings == self.calibrated_settings_:
+            return self.calibrator_
+        if self._recalibrated is None or self._recalibrated[0] != settings:
+            rows = vars(self).get("calibration_rows_")
+            if rows is None:
+                raise ValueError(
+                    f"{list(self._search_parameters)} of {type(self).__name__} were changed after "
+                    "fit, and no held-out rows are kept to calibrate the new scores by. Fit again, "
+                    "or fit with calibration='held_out'."
+                )
+            self._recalibrated = settings, calibrate(self, self.model_, rows, self.n_labels_)
+        return self._recalibrated[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()  # type: ignore[misc]
+        state = {name: value for name, value in state.items() if name not in _DERIVED}
+        return {**state, "_skxc_state_version": STATE_VERSION}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_skxc_state_version", STATE_VERSION)
+        if version != STATE_VERSION:
+            cure = "Update skxc." if version > STATE_VERSION else "Fit the model again."
+            raise FormatVersionError(
+                f"The pickle of {type(self).__name__} has state version {version}, but the "
+                f"installed skxc reads version {STATE_VERSION}. {cure}"
+            )
+        super().__setstate__(state)  # type: ignore[misc]
+
+
+def _is_fitted(name: str) -> bool:
+    return name in _DERIVED or (name.endswith("_") and not name.startswith("_"))
+
+
+def _is(first: Any, second: Any) -> bool:
+    return first is second
+
+
+def _leaves(owner: Any) -> list[Any]:
+    """Return the values of all parameters, those of parts included."""
+    values = []
+    for name in owner._get_param_names():
+        value = getattr(owner, name)
+        values.append(value)
+        if isinstance(value, Parameterized):
+            values += _leaves(value)
+    return values

@@ -1,0 +1,136 @@
+"""What a dual encoder answers with: label vectors, and training rows whose labels vote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc._model import BLOCK_ROWS, Record, in_blocks
+from skxc._training_set import Features, TrainingSet
+from skxc.estimators._encoding import EncoderModel, PoolFigures
+from skxc.indices import VectorSearch
+from skxc.metrics import ndcg_at_k
+from skxc.ranking import NeighborVotes, Votes, add_votes, inner_products, neighbor_votes
+from skxc.utils._same_text import same_text_pairs
+from skxc.utils._sparse import TopK
+
+# Weights of votes that "auto" tries, and the one it takes where it has no held-out rows.
+VOTE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+USUAL_VOTE_WEIGHT = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows(Record):
+    """Training rows that vote.
+
+    Attributes
+    ----------
+    vectors : VectorSearch of n unit vectors
+    y : csr_array of shape (n, n_labels)
+    weight : ndarray of float32, shape (n,)
+    """
+
+    vectors: VectorSearch
+    y: sp.csr_array
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], data: TrainingSet) -> TrainingRows:
+        """Return all rows of the training data with their vectors."""
+        return cls(VectorSearch(vectors), data.y, data.sample_weight.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class DualEncoderModel(EncoderModel):
+    """An encoder, label vectors, and training rows.
+
+    Attributes
+    ----------
+    texts : VectorSearch of L unit vectors
+        Of the label texts.
+    classifiers : VectorSearch of L unit vectors, or None
+        What scores labels where it is there; the texts do otherwise.
+    rows : TrainingRows or None
+        None where no row votes.
+    votes : NeighborVotes or None
+    index : str or Index
+        How vectors are searched.
+    figures : PoolFigures
+    vote_weight : float
+        The weight that ``NeighborVotes(weight="auto")`` stands for.
+    """
+
+    texts: VectorSearch
+    classifiers: VectorSearch | None
+    rows: TrainingRows | None
+    votes: NeighborVotes | None
+    index: Any
+    figures: PoolFigures
+    vote_weight: float = USUAL_VOTE_WEIGHT
+
+    @property
+    def labels(self) -> VectorSearch:
+        """The vectors that score labels."""
+        return self.texts if self.classifiers is None else self.classifiers
+
+    def search(self, queries: NDArray[np.float32], k: int) -> TopK:
+        """Return the best labels by the label vectors and the votes of near rows."""
+        return in_blocks(self._search, queries, k)
+
+    def _search(self, queries: NDArray[np.float32], k: int) -> TopK:
+        found = self.labels.search(queries, k, self.index)
+        if self.rows is None or self.votes is None:
+            return found
+        weight = self.vote_weight if self.votes.weight == "auto" else self.votes.weight
+        return self._with_votes(found, self._votes(queries), weight, queries) if weight else found
+
+    def _votes(self, queries: NDArray[np.float32]) -> Votes:
+        rows, votes = self.rows, self.votes
+        assert rows is not None and votes is not None
+        n_neighbors = min(votes.n_neighbors, len(rows.vectors))
+        near, similarity = rows.vectors.search(queries, n_neighbors, self.index)
+        return neighbor_votes(near, similarity, rows.y, rows.weight, votes.temperature)
+
+    def _with_votes(
+        self, found: TopK, votes: Votes, weight: float, queries: NDArray[np.float32]
+    ) -> TopK:
+        scores = partial(inner_products, queries, self.labels.vectors)
+        return add_votes(found, votes, weight, scores, len(self.labels))
+
+    def with_best_weight(self, held_out: TrainingSet | None) -> DualEncoderModel:
+        """Return the model with the vote weight of the best nDCG@5; ties to the smaller one."""
+        if self.rows is None or self.votes is None or self.votes.weight != "auto":
+            return self
+        if held_out is None or not held_out.y.nnz:
+            return self
+        rows = held_out.take(np.arange(min(BLOCK_ROWS, held_out.n_samples)))
+        queries = self.embed(rows.X)
+        found = self.labels.search(queries, min(10, len(self.labels)), self.index)
+        votes = self._votes(queries)
+        own = same_text_pairs(rows.X, rows.label_features, rows.y)
+        gains = [
+            ndcg_at_k(rows.y, self._with_votes(found, votes, weight, queries)[0], filter_pairs=own)
+            for weight in VOTE_WEIGHTS
+        ]
+        return replace(self, vote_weight=VOTE_WEIGHTS[int(np.argmax(gains))])
+
+    def with_labels(self, features: Features) -> DualEncoderModel:
+        """Return the model with labels that are known by their text alone."""
+        prepared = self.prepare_new_labels(features)
+        new = self.encoder.encode(prepared, precision=self.precision)
+        rows, classifiers = self.rows, self.classifiers
+        if rows is not None:
+            y = rows.y
+            shape = (y.shape[0], y.shape[1] + len(new))
+            rows = replace(rows, y=sp.csr_array((y.data, y.indices, y.indptr), shape=shape))
+        return replace(
+            self,
+            texts=self.texts.extended(new),
+            classifiers=None if classifiers is None else classifiers.extended(new),
+            rows=rows,
+        )
