@@ -78,7 +78,8 @@ def load_folder(
     data = data if hold_out is None else datasets.hold_out(data, hold_out)
     names = ("train_features", "test_features", "label_features", "feature_names")
     if texts:
-        return replace(data, **dict.fromkeys(names))
+        none: dict[str, Any] = dict.fromkeys(names)
+        return replace(data, **none)
     given = {name: getattr(data, name) for name in names[:2] if getattr(data, name) is not None}
     return replace(data, **{name: normalize_rows(rows) for name, rows in given.items()})
 

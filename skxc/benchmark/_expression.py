@@ -12,16 +12,10 @@ import importlib
 import inspect
 from typing import Any
 
-ROOMS = (
-    "skxc",
-    "skxc.encoders",
-    "skxc.losses",
-    "skxc.negatives",
-    "skxc.batching",
-    "skxc.clustering",
-    "skxc.indices",
-    "skxc.fusion",
-)
+import skxc
+
+# Where a name is looked for: what users import, then the rooms of parts.
+ROOMS = ("skxc", *(f"skxc.{room}" for room in skxc._ROOMS))
 VECTORIZERS = ("CountVectorizer", "FeatureUnion", "HashingVectorizer", "TfidfVectorizer")
 _VECTORIZER_MODULES = ("sklearn.feature_extraction.text", "sklearn.pipeline")
 
@@ -97,16 +91,16 @@ def _call(node: ast.Call) -> Any:
 
 def _find_class(name: str) -> type:
     """Return the public class of that name; rooms are imported only until it is found."""
-    known: list[str] = list(VECTORIZERS)
-    for room in ROOMS:
-        module = importlib.import_module(room)
-        names = module.__all__
-        if name in names and inspect.isclass(found := getattr(module, name)):
-            return found
-        known += names
     if name in VECTORIZERS:
         modules = map(importlib.import_module, _VECTORIZER_MODULES)
         return next(getattr(module, name) for module in modules if hasattr(module, name))
+    known: list[str] = list(VECTORIZERS)
+    for room in ROOMS:
+        module = importlib.import_module(room)
+        names = getattr(module, "__all__", ())
+        if name in names and inspect.isclass(found := getattr(module, name)):
+            return found
+        known += names
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}?" if close else "`import skxc; skxc.__all__` lists the names."
     raise ValueError(f"{name!r} is no public class of skxc and no text vectorizer. {hint}")

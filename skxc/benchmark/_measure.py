@@ -64,9 +64,10 @@ def predict(estimator: Any, data: XCDataset) -> tuple[sp.csr_array, float]:
     estimator.predict_topk(X[:2], k=k)  # starts thread pools and the like
     blocks, seconds = [], 0.0
     for start in tqdm(range(0, data.n_test, BLOCK_ROWS), desc="predict", unit="block", leave=False):
-        found, cpu, _ = timed(estimator.predict_topk, X[start : start + BLOCK_ROWS], k=k)
+        rows = X[start : start + BLOCK_ROWS]
+        (labels, scores), cpu, _ = timed(estimator.predict_topk, rows, k=k)
+        blocks.append(pack_topk(labels, scores, data.n_labels))
         seconds += cpu
-        blocks.append(pack_topk(*found, data.n_labels))
     cost = round(1e6 * seconds / data.n_test, 2)
     return sp.csr_array(sp.vstack(blocks, format="csr")), cost
 

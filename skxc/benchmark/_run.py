@@ -76,14 +76,14 @@ def run(
         As :func:`check_run`, before the process starts.
     """
     folder = Path(folder).resolve()
-    rows = {"hold_out": hold_out, "texts": texts}
+    rows: dict[str, Any] = {"hold_out": hold_out, "texts": texts}
     data = data or load_folder(folder, hold_out=hold_out, texts=texts)
     check_run(data, expression, graph)
     with tempfile.TemporaryDirectory(prefix="skxc-") as name:
         scratch = Path(name)
         figures = _measure(
             scratch,
-            rows={"folder": str(folder), **rows},
+            rows={"folder": str(folder)} | rows,
             expression=expression,
             seed=seed,
             graph=asdict(graph),
@@ -94,7 +94,8 @@ def run(
             metrics = percentages(scores, data)
             if predictions:
                 shutil.copyfile(scratch / "predictions.npz", predictions)
-    known = {"dataset": folder.name} | ({} if hold_out is None else {"hold_out": hold_out})
+    known: dict[str, Any] = {"dataset": folder.name}
+    known |= {} if hold_out is None else {"hold_out": hold_out}
     estimator = ast.unparse(ast.parse(expression.strip(), mode="eval"))
     known |= {"estimator": estimator, "graph": graph.name, "seed": seed}
     rest = [*COSTS, "n_iter", "asked", "package", "params", "error"]
