@@ -9,9 +9,9 @@ from dataclasses import dataclass
 # Up to so many labels clusters grow with the square root of their number, then with the number.
 FEW_LABELS = 10_000
 LARGEST_LEAF = 100
-# beta, in edges of a cluster: with a soft cap gates are open for whatever rows of a cluster visit,
-# and an edge still has a gradient.
-SOFT_BETA, LARGEST_SOFT_BETA = 2.0, 5.0
+# beta, in edges of a cluster: gates are open for whatever rows of a cluster visit, and with a soft
+# cap an edge still has a gradient.
+SAFE_BETA, LARGEST_BETA = 2.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ def index_sizes(
     beta: float | None = None,
     beam_width: int | None = None,
     shortlist_size: int | None = None,
-    edge_cap: str = "clamp",
 ) -> IndexSizes:
-    """Fill in sizes that were not given, by the published ratios wherever these are safe.
+    """Fill in sizes that were not given, by the published ratios but for beta.
 
     Parameters
     ----------
@@ -64,8 +63,6 @@ def index_sizes(
         Labels that will be asked for.
     n_clusters, edges_per_cluster, alpha, beta, beam_width, shortlist_size : optional
         Given values; they are only clipped to what exists.
-    edge_cap : {"clamp", "soft"}, default="clamp"
-        How weights of edges are kept below 1 (see `skxc.LearnedIndexXC`).
 
     Returns
     -------
@@ -74,16 +71,15 @@ def index_sizes(
     Warns
     -----
     UserWarning
-        A given `alpha` or `beta` is so large that caps would stop the index from learning.
+        A given `alpha` or `beta` is so large that caps would keep the index from learning.
 
     Notes
     -----
     With a leaf of ``ceil(n_labels / C)`` labels, at least 100 beyond 10,000 labels:
     C is the power of two from ``sqrt(n_labels)``, or ``n_labels / 100`` beyond 10,000;
-    kappa = 10 leaf; alpha = C / 5 in [1, 10]; beta = 1.5 leaf, at most kappa / 2;
-    b = C / 20 in [2, 20]; K = b leaf, at least 10 top_k. At the sizes of the paper these are its
-    constants. With a soft cap, which has no use for a small gain, beta = 2 kappa: a label that few
-    rows have is then not held back by the weight of its edge.
+    kappa = 10 leaf; alpha = C / 5 in [1, 10]; b = C / 20 in [2, 20]; K = b leaf, at least 10 top_k.
+    At the sizes of the paper these are its constants. beta = 2 kappa, where the paper has 150 for
+    its hard cap: a label that few rows have is then not held back by the weight of its edge.
     """
     if n_clusters is None:
         target = math.sqrt(n_labels) if n_labels <= FEW_LABELS else n_labels / LARGEST_LEAF
@@ -98,13 +94,10 @@ def index_sizes(
         alpha = min(10.0, max(1.0, n_clusters / 5))
     elif alpha > max(1, n_clusters / 4):
         _warn("alpha", alpha, n_clusters / 5, f"the {n_clusters} clusters")
-    safe_beta, largest_beta = min(1.5 * leaf, kappa / 2), kappa / 2
-    if edge_cap == "soft":
-        safe_beta, largest_beta = SOFT_BETA * kappa, LARGEST_SOFT_BETA * kappa
     if beta is None:
-        beta = max(1.0, safe_beta)
-    elif beta > max(1, largest_beta):
-        _warn("beta", beta, largest_beta, f"the {kappa} edges of a cluster")
+        beta = SAFE_BETA * kappa
+    elif beta > LARGEST_BETA * kappa:
+        _warn("beta", beta, LARGEST_BETA * kappa, f"the {kappa} edges of a cluster")
     size = max(width * leaf, 10 * top_k) if shortlist_size is None else shortlist_size
     return IndexSizes(
         n_clusters, kappa, float(alpha), float(beta), width, min(n_labels, max(size, 1))
@@ -113,9 +106,8 @@ def index_sizes(
 
 def _warn(name: str, value: float, safe: float, of: str) -> None:
     warnings.warn(
-        f"`{name}` is {value:g}, too large for {of}: scores at their cap have no gradient. In a "
-        "toy with 8 clusters recall fell from 0.98 to 0.80 with alpha at their number, and from "
-        "0.96 to 0.22 with a hard cap and beta at 3 times the edges. Pass at most "
-        f"{max(safe, 1):g}, or None.",
+        f"`{name}` is {value:g}, too large for {of}: scores at their cap have no gradient, or next "
+        "to none. In a toy with 8 clusters recall fell from 0.98 to 0.80 with alpha at their "
+        f"number. Pass at most {safe:g}, or None.",
         stacklevel=4,
     )

@@ -1,7 +1,6 @@
 """Sizes that scale with the number of labels."""
 
 import warnings
-from dataclasses import replace
 
 import pytest
 
@@ -11,12 +10,12 @@ from skxc.indices import IndexSizes, index_sizes
 @pytest.mark.parametrize(
     ("n_labels", "expected"),
     [
-        (64, (8, 64, 1.6, 12, 2, 64)),
-        (1000, (32, 320, 6.4, 48, 2, 100)),
-        (4000, (64, 630, 10, 94.5, 4, 252)),
-        (31_000, (512, 1000, 10, 150, 20, 2000)),
-        (131_000, (2048, 1000, 10, 150, 20, 2000)),
-        (670_000, (8192, 1000, 10, 150, 20, 2000)),
+        (64, (8, 64, 1.6, 128, 2, 64)),
+        (1000, (32, 320, 6.4, 640, 2, 100)),
+        (4000, (64, 630, 10, 1260, 4, 252)),
+        (31_000, (512, 1000, 10, 2000, 20, 2000)),
+        (131_000, (2048, 1000, 10, 2000, 20, 2000)),
+        (670_000, (8192, 1000, 10, 2000, 20, 2000)),
     ],
 )
 def test_published_sizes_and_those_in_between(n_labels, expected):
@@ -30,17 +29,10 @@ def test_sizes_are_safe(n_labels, top_k):
     assert 1 <= sizes.n_clusters <= n_labels
     assert sizes.n_clusters & (sizes.n_clusters - 1) == 0
     assert sizes.alpha <= max(1, sizes.n_clusters / 5)
-    assert sizes.beta <= max(1, sizes.edges_per_cluster / 2)
+    assert sizes.beta == 2 * sizes.edges_per_cluster
     assert sizes.beam_width <= sizes.n_clusters
     assert min(n_labels, top_k) <= sizes.shortlist_size <= n_labels
     assert sizes.edges_per_cluster <= n_labels
-
-
-@pytest.mark.parametrize("n_labels", [1, 2, 50, 1000, 100_000])
-def test_a_soft_cap_takes_twice_as_much_gain_as_a_cluster_has_edges(n_labels):
-    hard, soft = index_sizes(n_labels, 10), index_sizes(n_labels, 10, edge_cap="soft")
-    assert soft.beta == 2 * soft.edges_per_cluster
-    assert replace(soft, beta=hard.beta) == hard
 
 
 def test_given_sizes_are_kept():
@@ -57,9 +49,7 @@ def test_given_sizes_are_clipped_to_what_exists():
     assert (sizes.beam_width, sizes.shortlist_size) == (8, 10)
 
 
-@pytest.mark.parametrize(
-    "given", [{"alpha": 9.0}, {"beta": 60.0}, {"beta": 501.0, "edge_cap": "soft"}]
-)
+@pytest.mark.parametrize("given", [{"alpha": 9.0}, {"beta": 501.0}])
 def test_unsafe_gains_warn(given):
     with pytest.warns(UserWarning, match="at their cap have no gradient"):
         index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, **given)
@@ -68,5 +58,4 @@ def test_unsafe_gains_warn(given):
 def test_the_edge_of_the_safe_zone_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, alpha=4.0, beta=50.0)
-        index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, beta=500.0, edge_cap="soft")
+        index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, alpha=4.0, beta=500.0)
