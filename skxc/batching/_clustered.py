@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import PositiveInt, params
 from skxc.batching.base import Batching, Rows
 from skxc.clustering import balanced_kmeans
 
@@ -38,18 +39,17 @@ def growth_epochs(n_epochs: int) -> tuple[int, ...]:
     return tuple(math.ceil(epoch * n_epochs / _NGAME_EPOCHS) for epoch in _NGAME_GROWTH)
 
 
+@params
 class ClusteredBatches(Batching):
     """Batches of whole clusters of similar rows, whose labels are hard negatives to each other.
 
+    A batch holds as many whole clusters as fit.
+
     Parameters
     ----------
-    n : int
-        Number of rows.
-    batch_size : int
-        Rows per batch; a batch holds as many whole clusters as fit.
     refresh_every : int, default=5
         Epochs between clusterings; the first one happens before this epoch.
-    growth : sequence of int or None, default=(10, 20, 25, 50, 75, 100, 125, 150, 200)
+    growth : tuple of int or None, default=(10, 20, 25, 50, 75, 100, 125, 150, 200)
         NGAME's curriculum: a cluster is one row at first, and its size doubles at each of these
         epochs (seen at the next clustering), up to `batch_size`. None is UniDEC's variant: from the
         first clustering on every cluster is a batch, of `batch_size` to twice as many rows.
@@ -65,20 +65,12 @@ class ClusteredBatches(Batching):
     2023; Kharbanda et al., "UniDEC", WWW 2025.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        *,
-        refresh_every: int = 5,
-        growth: Sequence[int] | None = _NGAME_GROWTH,
-    ) -> None:
-        super().__init__(n, batch_size)
-        if refresh_every < 1:
-            raise ValueError(f"`refresh_every` must be at least 1, but is {refresh_every}.")
-        self.refresh_every = refresh_every
-        self.growth = growth
-        self.leaf_ = np.arange(n, dtype=np.int64)
+    refresh_every: PositiveInt = 5
+    growth: tuple[int, ...] | None = _NGAME_GROWTH
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.leaf_ = np.arange(self.n, dtype=np.int64)
 
     def cluster_size(self, epoch: int) -> int:
         """Return the largest cluster that a clustering at this epoch makes; 1 means no clusters."""

@@ -6,19 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from skxc._params import params
 from skxc.batching.base import Batching, Rows
 
 
+@params
 class UniformBatches(Batching):
-    """Random batches: the rows are shuffled and cut; only the last batch may be smaller.
-
-    Parameters
-    ----------
-    n : int
-        Number of rows.
-    batch_size : int
-        Rows per batch.
-    """
+    """Random batches: the rows are shuffled and cut; only the last batch may be smaller."""
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[Rows]:
         """Yield the batches of an epoch (see `Batching.batches`)."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import NonNegativeInt, Parameterized, PositiveInt, params
+
 Rows = NDArray[np.int64]
 
 
-class Batching(ABC):
+@params
+class Batching(Parameterized, ABC):
     """Cuts the rows of an epoch into batches that partition them.
 
     Parameters
@@ -24,14 +28,14 @@ class Batching(ABC):
     Raises
     ------
     ValueError
-        If `batch_size` is below 1.
+        If a parameter is out of range.
     """
 
-    def __init__(self, n: int, batch_size: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        self.n = n
-        self.batch_size = batch_size
+    n: NonNegativeInt = field(kw_only=False)
+    batch_size: PositiveInt = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        self._validate_params()
 
     @abstractmethod
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[Rows]:
@@ -54,14 +58,12 @@ class Batching(ABC):
         """Return whether `refresh` is due before this epoch."""
         return False
 
-    def refresh(  # noqa: B027 - an optional hook
-        self, query_vectors: NDArray, epoch: int, rng: np.random.Generator
-    ) -> None:
+    def refresh(self, query_vectors: NDArray, epoch: int, rng: np.random.Generator) -> None:
         """Cluster again on the current vectors of all rows, (n, d); nothing to do by default."""
 
     def get_state(self) -> dict[str, NDArray]:
         """Return the clusters as arrays, to go on exactly after a restart."""
         return {}
 
-    def set_state(self, state: dict[str, NDArray]) -> None:  # noqa: B027 - an optional hook
+    def set_state(self, state: dict[str, NDArray]) -> None:
         """Take up a state returned by `get_state`."""

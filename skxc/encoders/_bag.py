@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from skxc._params import NonNegativeFloat, NonNegativeInt, PositiveInt, ShareBelowOne, params
 from skxc.encoders._subwords import SubwordVectorizer
 from skxc.encoders.base import Encoder, Rows
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@params
 class BagEncoder(Encoder):
     """Weighted sum of token embeddings and a residual block, trained from scratch.
 
@@ -51,24 +53,14 @@ class BagEncoder(Encoder):
         Factor that brings feature rows to unit length on average.
     """
 
-    averages_rows = True
+    dim: PositiveInt = 256
+    dropout: ShareBelowOne = 0.0
+    ngram_range: tuple[int, int] = (3, 5)
+    n_buckets: NonNegativeInt = 32768
+    ngram_weight: NonNegativeFloat = 1.0
+    residual: bool = True
 
-    def __init__(
-        self,
-        *,
-        dim: int = 256,
-        dropout: float = 0.0,
-        ngram_range: tuple[int, int] = (3, 5),
-        n_buckets: int = 32768,
-        ngram_weight: float = 1.0,
-        residual: bool = True,
-    ) -> None:
-        self.dim = dim
-        self.dropout = dropout
-        self.ngram_range = ngram_range
-        self.n_buckets = n_buckets
-        self.ngram_weight = ngram_weight
-        self.residual = residual
+    averages_rows = True
 
     def _learn(self, *collections: Rows) -> None:
         self.dim_ = self.dim

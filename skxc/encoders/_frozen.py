@@ -5,13 +5,15 @@ f(x) = e(x) + B e(x)        e: the given embedding; B starts at zero, so trainin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from skxc._params import PositiveInt, ShareBelowOne, params
 from skxc.encoders.base import Encoder, Rows
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@params
 class FrozenEncoder(Encoder):
     """Fixed embeddings and a trainable linear head; an epoch is matrix work only.
 
@@ -35,20 +38,12 @@ class FrozenEncoder(Encoder):
         Number format in which `encoder` computes, if it gains from a shorter one.
     """
 
-    averages_rows = True
+    encoder: Encoder | None = field(default=None, kw_only=False)
+    dim: PositiveInt | None = None
+    dropout: ShareBelowOne = 0.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
 
-    def __init__(
-        self,
-        encoder: Encoder | None = None,
-        *,
-        dim: int | None = None,
-        dropout: float = 0.0,
-        precision: str = "auto",
-    ) -> None:
-        self.encoder = encoder
-        self.dim = dim
-        self.dropout = dropout
-        self.precision = precision
+    averages_rows = True
 
     def _learn(self, *collections: Rows) -> None:
         if self.encoder is None:

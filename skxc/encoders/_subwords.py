@@ -20,15 +20,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skxc._params import NonNegativeInt, Parameterized, PositiveInt, params
 from skxc.utils._sparse import normalize_rows
 
 _WORD = re.compile(r"\w+")
 
 
-class SubwordVectorizer(TransformerMixin, BaseEstimator):
+@params
+class SubwordVectorizer(TransformerMixin, Parameterized):
     """Turn texts into tf-idf rows over known words, and hashed character n-grams of unknown ones.
 
     Parameters
@@ -58,16 +60,9 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        ngram_range: tuple[int, int] = (3, 5),
-        n_buckets: int = 32768,
-        min_df: int = 1,
-    ) -> None:
-        self.ngram_range = ngram_range
-        self.n_buckets = n_buckets
-        self.min_df = min_df
+    ngram_range: tuple[int, int] = (3, 5)
+    n_buckets: NonNegativeInt = 32768
+    min_df: PositiveInt = 1
 
     def fit(self, X: Iterable[str], y: object = None) -> SubwordVectorizer:
         """Learn the words of the texts and their document frequencies.
@@ -82,6 +77,7 @@ class SubwordVectorizer(TransformerMixin, BaseEstimator):
         -------
         self
         """
+        self._validate_params()
         words: dict[str, int] = {}
         counts = _count_words(X, {}, words)
         frequency = np.bincount(counts.indices, minlength=len(words))

@@ -7,13 +7,16 @@ that loading needs neither the folder nor any code from a file.
 
 from __future__ import annotations
 
+from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skxc._params import PositiveInt, params
 from skxc.encoders.base import Encoder, Rows
 
 if TYPE_CHECKING:
@@ -60,12 +63,13 @@ class TokenRows:
         return ids, mask.astype(np.int64)
 
 
+@params
 class TransformerEncoder(Encoder):
     """A pretrained transformer with pooling, trained end to end.
 
     Parameters
     ----------
-    model : str
+    model : str or Path
         Local folder, or a name that the transformers library can find. A folder is never looked up
         elsewhere.
     pooling : {"mean", "cls"}, default="mean"
@@ -83,22 +87,14 @@ class TransformerEncoder(Encoder):
         The tokenizer, in the format of the tokenizers library.
     """
 
+    model: str | PathLike[str] = field(kw_only=False)
+    pooling: Literal["mean", "cls"] = "mean"
+    max_length: PositiveInt = 32
+    gradient_checkpointing: bool = False
+
     accepts_features = False
     autocasts = True
     rows_at_once = 256
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        pooling: str = "mean",
-        max_length: int = 32,
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        self.model = model
-        self.pooling = pooling
-        self.max_length = max_length
-        self.gradient_checkpointing = gradient_checkpointing
 
     def _learn(self, *collections: Rows) -> None:
         from transformers import AutoConfig, AutoTokenizer
@@ -108,8 +104,6 @@ class TransformerEncoder(Encoder):
                 "`X` must hold texts for a transformer, but is a feature matrix. Pass texts, or "
                 'use encoder="bag".'
             )
-        if self.pooling not in ("mean", "cls"):
-            raise ValueError(f'`pooling` must be "mean" or "cls", but is {self.pooling!r}.')
         try:
             config = AutoConfig.from_pretrained(self.model)
             tokenizer = AutoTokenizer.from_pretrained(self.model, use_fast=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
+from skxc._params import Parameterized, params
 from skxc.utils._random import torch_seed
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 Rows = Any
 
 
-class Encoder(BaseEstimator, ABC):
+@params
+class Encoder(Parameterized, ABC):
     """Base class of encoders: a vocabulary that `fit` learns, and a module that training moves.
 
     A subclass writes `_learn` (vocabulary; no label information), `prepare` (rows to an indexable
     cache, so that training never touches raw text again), and `_build` (the torch module, whose
-    ``forward`` takes ``prepare(rows)[ids]``). Instances are estimator parameters: they are cloned
-    before they are fitted.
+    ``forward`` takes ``prepare(rows)[ids]``); its parameters are the fields of a dataclass.
+    Instances are estimator parameters: they are cloned before they are fitted.
 
     Attributes
     ----------
@@ -48,9 +49,6 @@ class Encoder(BaseEstimator, ABC):
     #: Rows that `encode` gives to the module at once.
     rows_at_once = 4096
 
-    module_: nn.Module
-    dim_: int
-
     def fit(self, *collections: Rows, seed: int = 0) -> Encoder:
         """Learn the vocabulary from collections of rows and build the module from the seed.
 
@@ -64,7 +62,14 @@ class Encoder(BaseEstimator, ABC):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            A parameter is not what its description allows, or the rows do not suit the encoder.
         """
+        self.dim_: int
+        self._validate_params()
         self._learn(*collections)
         with torch_seed(seed):
             self.module_ = self._build()

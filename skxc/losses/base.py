@@ -75,8 +75,7 @@ class Loss(Parameterized, ABC):
     Attributes
     ----------
     uses_temperature : bool
-        True: it expects logits, cosines that its caller divided by its `temperature`
-        (see `LogitLoss`). False: it expects cosines.
+        True: it expects logits and is a `LogitLoss`. False: it expects cosines.
     """
 
     uses_temperature: ClassVar[bool] = False
@@ -127,6 +126,10 @@ class Loss(Parameterized, ABC):
             scores = scores.masked_fill(ignored, HIDDEN)
         return self._loss(scores, _find_positives(scores, positives, row_weight, positive_weight))
 
+    def scaled(self, cosines: Tensor) -> Tensor:
+        """Return cosines as `__call__` takes them; or unit vectors, whose products then are."""
+        return cosines
+
     @abstractmethod
     def _loss(self, scores: Tensor, positives: Positives) -> Tensor:
         """Return the scalar loss; hidden cells of `scores` hold at most `HIDDEN`."""
@@ -139,12 +142,16 @@ class LogitLoss(Loss):
     Parameters
     ----------
     temperature : float, default=0.05
-        Divides the cosines. The caller does it: `__call__` takes logits.
+        Divides the cosines. The caller does it, with `scaled`: `__call__` takes logits.
     """
 
     temperature: PositiveFloat = 0.05
 
     uses_temperature = True
+
+    def scaled(self, cosines: Tensor) -> Tensor:
+        """Return the logits (see `Loss.scaled`)."""
+        return cosines / self.temperature
 
 
 def _check_mask(name: str, mask: Tensor, scores: Tensor) -> None:

@@ -57,5 +57,4 @@ def make_negatives(negatives: str | Negatives) -> Negatives:
     """
     if isinstance(negatives, Negatives):
         return clone(negatives)
-    made: Negatives = make_by_name(NAMES, negatives, "negatives", Negatives)
-    return made
+    return make_by_name(NAMES, negatives, "negatives", Negatives)

@@ -98,5 +98,9 @@ def test_state_round_trip():
 
 
 def test_bad_parameters_are_refused():
-    with pytest.raises(ValueError, match="`refresh_every` must be at least 1, but is 0"):
-        ClusteredBatches(20, 4, refresh_every=0)
+    for wrong in ({"refresh_every": 0}, {"growth": "fast"}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"'{name}' parameter of ClusteredBatches"):
+            ClusteredBatches(20, 4, **wrong)
+    with pytest.raises(TypeError, match="grow"):
+        ClusteredBatches(20, 4, grow=None)

@@ -31,5 +31,7 @@ def test_never_needs_a_refresh_and_has_no_state():
 
 
 def test_bad_batch_size_is_refused():
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="'batch_size' parameter of UniformBatches"):
         UniformBatches(20, 0)
+    with pytest.raises(ValueError, match="'n' parameter of UniformBatches"):
+        UniformBatches(-1, 8)

@@ -140,8 +140,6 @@ def test_groups_by_decay(tiny_transformer):
 def test_mistakes(tiny_transformer, tmp_path):
     with pytest.raises(ValueError, match="must hold texts for a transformer"):
         TransformerEncoder(tiny_transformer).fit(sp.csr_array(np.eye(3)))
-    with pytest.raises(ValueError, match='`pooling` must be "mean" or "cls", but is \'max\''):
-        TransformerEncoder(tiny_transformer, pooling="max").fit(["red"])
     with pytest.raises(ValueError, match=r"cannot be read\. Pass a folder with config\.json"):
         TransformerEncoder(str(tmp_path)).fit(["red"])
 

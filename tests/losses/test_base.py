@@ -128,10 +128,13 @@ def test_temperature_is_for_logits_only():
 
 
 @every_loss
-def test_scores_are_not_divided_by_the_temperature(loss, batch):
+def test_scores_are_divided_by_the_temperature_on_request_only(loss, batch):
     if loss.uses_temperature:
         other = clone(loss).set_params(temperature=3.0)
         assert other(batch.scores, batch.positives) == loss(batch.scores, batch.positives)
+        assert torch.equal(other.scaled(batch.scores), batch.scores / 3.0)
+    else:
+        assert loss.scaled(batch.scores) is batch.scores
 
 
 def test_a_loss_of_your_own(batch):
