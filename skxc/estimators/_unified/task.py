@@ -2,8 +2,8 @@
 
     L = head_weight * loss(a_q . a_S / t)  +  (1 - head_weight) * loss(c_q . w_S / t)
 
-over one pool S of labels per batch: sampled positives of several per sample, and labels that the
-current dual encoder mines. `skxc.training._heads` has a and c; w is a free vector per label.
+over one pool S of labels per batch: several positives of every sample, and labels that the current
+dual encoder mines. The module of the heads has a and c; w is a free vector per label.
 
 Source: UniDEC (WWW 2025).
 """
@@ -12,25 +12,94 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skxc.training._grad_cache import backward_in_chunks
-from skxc.training._heads import TwoHeads
-from skxc.training._label_table import LabelVectors, unit_rows
-from skxc.training._pool import HeldOut, Ids, Pool, PoolSettings, PoolTask
+from skxc._params import MadeBy, OneOf, Part, ShareBelowOne, params
+from skxc.estimators._neural import NeuralFit
+from skxc.estimators._unified.heads import HeadsModule
+from skxc.losses import Loss, make_loss
+from skxc.training import HeldOut, LabelVectors, PoolSettings, PoolTask, backward_in_chunks
+from skxc.training._label_table import unit_rows
+from skxc.training._pool import Ids, Pool
+from skxc.utils._random import stream
 from skxc.utils._sparse import normalize_rows
 from skxc.utils._unit_length import unit_length
 
+# UniDEC's, of a loss that is given by its name.
+USUAL_TEMPERATURE = 1 / 18
+# Losses that are a mean over all positives of a row.
+LOSSES = ("decoupled", "softmax", "balanced")
 # UniDEC's 0.001 is for 150 epochs. A label vector of unit length has components of about 0.05, and
 # a rare label is touched a few times per epoch: in 10 epochs it would stay where it starts.
 TABLE_RATE = 0.01
 # Rows of the table that are copied at once.
 ROWS_AT_ONCE = 65_536
+# Label vectors that are computed at once beside the whole table, for the sake of memory.
+LABELS_AT_ONCE = 16_384
+
+
+def make_unified_loss(name: str) -> Loss:
+    """Return the loss of a name at UniDEC's temperature."""
+    return make_loss(name, temperature=USUAL_TEMPERATURE)
+
+
+#: The type of a parameter that takes a loss of both heads.
+UnifiedLoss = Annotated[str, OneOf(LOSSES), MadeBy(f"{__name__}:make_unified_loss")] | Loss
+
+
+@params
+class LabelTable(Part):
+    """The label vectors of the classifier, one per label, as they are trained.
+
+    Parameters
+    ----------
+    start : {"text", "random"}, default="text"
+        "text": label vectors start at the classifier head's vectors of the label texts, as in NGAME
+        and not in UniDEC. Those of labels without a training row, which training only pushes away
+        from samples, end halfway between where it left them and their text. "random" is UniDEC's
+        way.
+    similarity : {"cosine", "dot"}, default="cosine"
+        How the classifier compares a sample with a label vector in training. Prediction uses the
+        cosine; "dot" is UniDEC's way, which normalises in prediction only.
+    dropout : float, default=0.1
+        Share of a label vector's components that is zeroed at each training step.
+    dtype : {"float32", "bfloat16"}, default="float32"
+        Number format of the label vectors in training, and of their optimiser state. bfloat16, with
+        stochastic rounding, takes half the memory.
+    device : {"auto", "cpu"}, default="auto"
+        Where the label vectors are in training; "auto" is the device of everything else.
+
+    References
+    ----------
+    UniDEC (WWW 2025); NGAME (WSDM 2023) for vectors that start at label texts.
+    """
+
+    start: Literal["text", "random"] = "text"
+    similarity: Literal["cosine", "dot"] = "cosine"
+    dropout: ShareBelowOne = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu"] = "auto"
+
+
+def new_vectors(
+    table: LabelTable, encoder: Any, heads: HeadsModule, labels: Any, fit: NeuralFit
+) -> LabelVectors:
+    """Return label vectors as training starts from them, one per prepared row of `labels`."""
+    shape = (labels.shape[0], heads.dim)
+    if table.start == "text":
+        start = np.empty(shape, dtype=np.float32)
+        head = heads.eval().unit_against_labels
+        encoder.encode(labels, precision=fit.training.precision, head=head, out=start)
+    else:  # Xavier
+        bound = np.sqrt(6 / sum(shape))
+        start = stream(fit.seed, "table").uniform(-bound, bound, shape).astype(np.float32)
+    vectors = LabelVectors(start, dropout=table.dropout, dtype=table.dtype, device=fit.device)
+    return vectors.to(fit.device if table.device == "auto" else torch.device("cpu"))
 
 
 class UnifiedTask(PoolTask):
@@ -42,7 +111,7 @@ class UnifiedTask(PoolTask):
     encoder : fitted Encoder
     samples, labels : what ``encoder.prepare`` returned
         Training rows, and label texts or features.
-    heads : TwoHeads
+    heads : HeadsModule
     table : LabelVectors
         The label vectors of the classifier; stays on its own device.
     head_weight : float
@@ -74,7 +143,7 @@ class UnifiedTask(PoolTask):
         encoder: Any,
         samples: Any,
         labels: Any,
-        heads: TwoHeads,
+        heads: HeadsModule,
         table: LabelVectors,
         head_weight: float = 0.5,
         symmetric: bool = False,
@@ -219,6 +288,47 @@ class UnifiedTask(PoolTask):
                 rows = slice(start, start + ROWS_AT_ONCE)
                 out[rows, -dim:] = normalize_rows(self.table.to_numpy(rows))
         return out
+
+    @property
+    def temperature(self) -> float:
+        """Of the loss, or the usual one where it has none."""
+        return getattr(self.settings.loss, "temperature", USUAL_TEMPERATURE)
+
+    def kept_vectors(
+        self, frequency: NDArray[np.float64], *, toward_texts: bool
+    ) -> NDArray[np.float32]:
+        """Return the label vectors that prediction keeps.
+
+        Parameters
+        ----------
+        frequency : ndarray of float64, shape (L,)
+            Weighted number of rows of every label.
+        toward_texts : bool
+            Whether labels without rows get the mean of their trained vector and their text's.
+
+        Returns
+        -------
+        ndarray of float32, shape (L, dim), or (L, 2 * dim + 1) where both heads are trained
+            The last column of the latter is temperature * log(1 + rows of the label).
+        """
+        n_columns, is_fused = self.prediction_dim, 0 < self.head_weight < 1
+        n_labels = self.y.shape[1]
+        kept = np.empty((n_labels, n_columns + is_fused), dtype=np.float32)
+        vectors = self.prediction_vectors(kept[:, :n_columns])
+        if is_fused:
+            kept[:, -1] = self.temperature * np.log1p(frequency)
+        if toward_texts and self.head_weight < 1:
+            # Only ever negatives, they have learned which samples are not theirs and no more.
+            unseen = np.flatnonzero(np.bincount(self.y.indices, minlength=n_labels) == 0)
+            self._average_with_texts(vectors[:, -self.heads.dim :], unseen)
+        return kept
+
+    def _average_with_texts(self, weights: NDArray[np.float32], labels: Ids) -> None:
+        """Move label vectors of the classifier halfway to those of their texts, in place."""
+        for start in range(0, len(labels), LABELS_AT_ONCE):
+            ids = labels[start : start + LABELS_AT_ONCE]
+            texts = self.project(self.labels[ids], self.heads.unit_against_labels)
+            weights[ids] = normalize_rows(weights[ids] + texts)
 
     def evaluate(self) -> float:
         """Return precision@1 on the held-out rows, by the heads that are trained."""

@@ -1,0 +1,195 @@
+"""What UniDEC answers with: one search over the label vectors of both heads, side by side.
+
+    s(x, l) = cos(c(x), w_l)  +  u a(x) . a(text of l)  +  v t log(1 + n_l)
+
+n_l rows of the label, t the temperature. Pools take the last term away in training, because they
+draw frequent labels as negatives more often. Source of that: Yi et al., "Sampling-Bias-Corrected
+Neural Modeling for Large Corpus Item Recommendations", RecSys 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skxc._model import in_blocks
+from skxc._training_set import Features, TrainingSet
+from skxc.estimators._encoding import EncoderModel, PoolFigures
+from skxc.estimators._unified.heads import HeadsModule, scoring_head
+from skxc.indices import VectorSearch
+from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
+from skxc.ranking import inner_products, rank_pairs, union_of_lists
+from skxc.utils._precision import resolve_device
+from skxc.utils._record import Record
+from skxc.utils._same_text import same_text_pairs
+from skxc.utils._sparse import TopK
+
+# What fusion="learned" tries for u and for v, and what it takes where it has no held-out rows.
+TEXT_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+FREQUENCY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
+USUAL_WEIGHTS = (0.5, 0.4)
+# Labels per list among which the trials choose, and the weights that find them.
+TRIAL_DEPTH = 50
+TRIAL_QUERIES = ((0.0, 0.0), (1.5, 0.0), (0.5, 0.6), (1.0, 1.25))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadVectors(Record):
+    """Label vectors of the trained heads, which are searched together or head by head.
+
+    Attributes
+    ----------
+    matrix : ndarray of float32, shape (n_labels, 2 * dim + 1) or (n_labels, dim)
+        Unit vectors of the texts, unit vectors of the classifier, and t log(1 + n_l); those of one
+        head where one was trained.
+    trained : {"both", "dual_encoder", "classifier"}
+    """
+
+    matrix: NDArray[np.float32]
+    trained: str
+
+    @property
+    def texts(self) -> NDArray[np.float32] | None:
+        """Vectors of the label texts, shape (n_labels, dim)."""
+        return self._half("dual_encoder", 0)
+
+    @property
+    def classifiers(self) -> NDArray[np.float32] | None:
+        """Vectors of the classifier, shape (n_labels, dim)."""
+        return self._half("classifier", -1)
+
+    def _half(self, head: str, place: int) -> NDArray[np.float32] | None:
+        if self.trained == "both":
+            return np.split(self.matrix[:, :-1], 2, axis=1)[place]
+        return self.matrix if self.trained == head else None
+
+    def of(self, head: str) -> VectorSearch:
+        """Return the search of a trained head, or of both."""
+        if head not in self._searches:
+            half = self.texts if head == "dual_encoder" else self.classifiers
+            matrix = self.matrix if head == self.trained else np.ascontiguousarray(half)
+            self._searches[head] = VectorSearch(matrix)
+        return self._searches[head]
+
+    @cached_property
+    def _searches(self) -> dict[str, VectorSearch]:
+        return {}
+
+    def extended(self, text: NDArray[np.float32], label: NDArray[np.float32]) -> HeadVectors:
+        """Return these vectors and, behind them, those of new labels without rows."""
+        no_rows = np.zeros((len(text), 1), dtype=np.float32)
+        sides = {"dual_encoder": [text], "classifier": [label], "both": [text, label, no_rows]}
+        return replace(self, matrix=np.concatenate([self.matrix, np.hstack(sides[self.trained])]))
+
+
+@dataclass(frozen=True, eq=False)
+class UnifiedModel(EncoderModel):
+    """An encoder, two heads, and the label vectors of both.
+
+    Attributes
+    ----------
+    heads : dict of str to ndarray
+        Weights of the heads.
+    labels : HeadVectors
+    fusion_weights : ndarray of float64, shape (2,)
+        u and v of ``fusion="learned"``.
+    temperature : float
+    prediction : {"both", "dual_encoder", "classifier"}
+        Which head scores.
+    fusion : {"learned", "sum"}
+    index : str or Index
+        How vectors are searched.
+    figures : PoolFigures
+    pool_report : dict of str to float
+    """
+
+    heads: dict[str, NDArray[np.float32]]
+    labels: HeadVectors
+    fusion_weights: NDArray[np.float64]
+    temperature: float
+    prediction: str
+    fusion: str
+    index: Any
+    figures: PoolFigures
+    pool_report: dict[str, float]
+
+    def embed(self, X: Features) -> NDArray[np.float32]:
+        """Return the unit vectors of samples by both heads side by side, shape (n, 2 * dim)."""
+        return self._project(self.encoder.prepare(X))
+
+    def _project(self, rows: Any) -> NDArray[np.float32]:
+        device = resolve_device(self.device)
+        encoder, heads = self.encoder.to(device), HeadsModule.from_arrays(self.heads).to(device)
+        out = np.empty((rows.shape[0], 2 * heads.dim), dtype=np.float32)
+        return encoder.encode(rows, precision=self.precision, head=heads.side_by_side, out=out)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> TopK:
+        """Return the best labels by the head that scores, or by both."""
+        return in_blocks(self._search, queries, k)
+
+    def _search(self, queries: NDArray[np.float32], k: int) -> TopK:
+        head = scoring_head(self.prediction, self.labels.trained)
+        if head == "both":
+            weights = (1.0, 0.0) if self.fusion == "sum" else self.fusion_weights
+            return self._search_both(queries, weights, k)
+        text, label = np.split(queries, 2, axis=1)
+        side = text if head == "dual_encoder" else label
+        return self.labels.of(head).search(np.ascontiguousarray(side), k, self.index)
+
+    def _search_both(self, queries: NDArray[np.float32], weights: Any, k: int) -> TopK:
+        """Search with vectors whose inner products with the labels' are the fused scores."""
+        dim = queries.shape[1] // 2
+        fused = np.empty((len(queries), 2 * dim + 1), dtype=np.float32)
+        fused[:, :dim] = weights[0] * queries[:, :dim]
+        fused[:, dim:-1] = queries[:, dim:]
+        fused[:, -1] = weights[1]
+        return self.labels.of("both").search(fused, k, self.index)
+
+    def with_best_weights(self, held_out: TrainingSet | None) -> UnifiedModel:
+        """Return the model with the u and v of the best nDCG@5 + PSnDCG@5, ties to small ones.
+
+        The sum asks for what is right as well as for what is rare.
+        """
+        if self.labels.trained != "both" or held_out is None or not held_out.y.nnz:
+            return self
+        rows, labels, scores = self._trial_scores(held_out.X)
+        n_labels = len(self.labels.matrix)
+        shape = held_out.n_samples, min(10, n_labels)
+        frequency = np.expm1(self.labels.matrix[:, -1] / self.temperature)
+        n_samples = held_out.attributes["n_samples_fit_"]
+        rarity = inverse_propensity(frequency, max(n_samples, 3))
+        own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
+
+        def quality(weights: tuple[float, float]) -> float:
+            fused = scores @ np.array([1, *weights], dtype=np.float32)
+            best = rank_pairs(rows, labels, fused, shape=shape)[0]
+            ranked = {"y_true": held_out.y, "y_score": best, "filter_pairs": own}
+            return ndcg_at_k(**ranked) + psndcg_at_k(**ranked, inverse_propensity=rarity)
+
+        best = max(product(TEXT_WEIGHTS, FREQUENCY_WEIGHTS), key=quality)
+        return replace(self, fusion_weights=np.array(best))
+
+    def _trial_scores(self, X: Features) -> tuple[NDArray, NDArray, NDArray[np.float32]]:
+        """Return the m pairs that any weights may rank high, and what these weigh, shape (m, 3)."""
+        queries, n_labels = self.embed(X), len(self.labels.matrix)
+        depth = min(TRIAL_DEPTH, n_labels)
+        lists = [self._search_both(queries, weights, depth)[0] for weights in TRIAL_QUERIES]
+        rows, labels = union_of_lists(lists, n_labels)
+        text, label = np.split(queries, 2, axis=1)
+        sides: list[tuple[Any, Any]] = [
+            (label, self.labels.classifiers),
+            (text, self.labels.texts),
+        ]
+        cosines = [inner_products(asked, kept, rows, labels) for asked, kept in sides]
+        return rows, labels, np.stack([*cosines, self.labels.matrix[labels, -1]], axis=1)
+
+    def with_labels(self, features: Features) -> UnifiedModel:
+        """Return the model with labels that have the vectors that both heads give to their text."""
+        new = self._project(self.prepare_new_labels(features))
+        text, label = np.split(new, 2, axis=1)
+        return replace(self, labels=self.labels.extended(text, label))
