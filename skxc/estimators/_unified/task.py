@@ -291,8 +291,9 @@ class UnifiedTask(PoolTask):
 
     @property
     def temperature(self) -> float:
-        """Of the loss, or the usual one where it has none."""
-        return getattr(self.settings.loss, "temperature", USUAL_TEMPERATURE)
+        """What divides cosines in the loss, or the usual one where it takes them as they are."""
+        loss: Any = self.settings.loss
+        return loss.temperature if loss.uses_temperature else USUAL_TEMPERATURE
 
     def kept_vectors(
         self, frequency: NDArray[np.float64], *, toward_texts: bool

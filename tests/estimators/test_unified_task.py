@@ -11,18 +11,18 @@ torch = pytest.importorskip("torch")
 
 from skxc.batching import UniformBatches  # noqa: E402
 from skxc.encoders import BagEncoder  # noqa: E402
+from skxc.estimators._dual_encoder.classifier import ClassifierTask  # noqa: E402
+from skxc.estimators._dual_encoder.task import DualEncoderTask  # noqa: E402
+from skxc.estimators._unified.heads import HeadsModule  # noqa: E402
+from skxc.estimators._unified.task import UnifiedTask, make_unified_loss  # noqa: E402
 from skxc.indices import ExactIndex  # noqa: E402
 from skxc.losses import make_loss  # noqa: E402
 from skxc.negatives import AllLabels, InBatch, Mined  # noqa: E402
 from skxc.training import (  # noqa: E402
-    ClassifierTask,
-    DualEncoderTask,
     HeldOut,
     LabelVectors,
     Plan,
     PoolSettings,
-    TwoHeads,
-    UnifiedTask,
     _grad_cache,
     build_optimizers,
     train,
@@ -67,7 +67,7 @@ def make_task(loss="decoupled", negatives=None, dropout=0.0, dtype="float32", da
         encoder=encoder,
         samples=encoder.prepare(X),
         labels=encoder.prepare(Z),
-        heads=TwoHeads(6, DIM, dropout=dropout),
+        heads=HeadsModule(6, DIM, dropout=dropout),
         table=LabelVectors(start, dropout=dropout, dtype=dtype),
         y=y,
         sample_weight=np.arange(1.0, y.shape[0] + 1),
@@ -336,10 +336,11 @@ def test_swapping_queries_and_labels_swaps_the_two_terms():
 def test_labels_are_scored_against_the_queries_of_the_batch_and_anchors_have_one():
     """The second term by loops: labels without a query are no anchors, queries have weights."""
     task = make_task()
-    pool = task.draw(ROWS[:2], np.random.default_rng(0))
-    queries, labels = torch.randn(2, DIM), torch.randn(L, DIM)
+    pool = task.draw(ROWS[[0, 2, 4]], np.random.default_rng(0))
+    queries, labels = torch.randn(3, DIM), torch.randn(L, DIM)
     scores, y = (labels @ queries.T) / 0.2, pool.positives.T
     assert not y.any(axis=1).all(), "a pool label without a query"
+    assert (y.sum(axis=1) > 1).any(), "a pool label with queries of different weights"
     terms = []
     for label in np.flatnonzero(y.any(axis=1)):
         own, other = np.flatnonzero(y[label]), np.flatnonzero(~y[label])
@@ -429,6 +430,28 @@ def test_micro_batches_need_the_replay(monkeypatch):
 
 
 # ---- vectors, rates, cost
+
+
+def test_labels_without_rows_are_kept_halfway_to_their_texts():
+    X, Z, y = problem()
+    y = sp.csr_array(y.toarray() * (np.arange(L) != 2))
+    task = make_task(data=(X, Z, y))
+    frequency = y.T @ np.arange(1.0, N + 1)
+    trained = task.prediction_vectors()
+    plain, moved = (task.kept_vectors(frequency, toward_texts=there) for there in (False, True))
+    np.testing.assert_array_equal(plain[:, :-1], trained)
+    np.testing.assert_allclose(plain[:, -1], 0.2 * np.log1p(frequency), rtol=1e-6)
+    text = task.project(task.labels[[2]], task.heads.unit_against_labels)
+    expected = plain.copy()
+    expected[2, DIM:-1] = normalize_rows(plain[[2], DIM:-1] + text)
+    assert np.abs(expected - plain).max() > 0.1
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+def test_a_name_stands_for_a_loss_at_the_temperature_of_unidec():
+    task = make_task(make_unified_loss("softmax"))
+    assert task.temperature == task.settings.loss.temperature == 1 / 18
+    assert make_task("triplet").temperature == 1 / 18, "the usual one, where a loss has none"
 
 
 def test_vectors():
