@@ -11,42 +11,51 @@ mean can sink below the floor and stay; here it cannot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, ShareBelowOne, params
 from skxc.utils._random import stream
 
 
-@dataclass(frozen=True)
-class BanditSettings:
-    """How weights are tuned.
+@params
+class Bandit(Part):
+    """Weights that are draws around means, which move with the accuracy of the task.
 
-    Attributes
+    One Gaussian policy per weight; all share the reward, the share of training rows of a batch
+    whose best label is right.
+
+    Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default=0.01
         Largest change of a mean per window.
-    init, floor : float
-        Mean at the start, and the smallest weight.
-    scale : float
+    init : float, default=0.3
+        Mean at the start; 0.1 in the paper.
+    floor : float, default=0.1
+        Smallest weight, before a schedule scales it.
+    scale : float, default=0.1
         Standard deviation of the draws.
-    window : int
-        Steps for which a draw is held.
-    decay : float
+    window : int, default=20
+        Steps for which a draw is held. The first window after a start, a pruning, a clustering or
+        a mining only finds the level of the reward.
+    decay : float in [0, 1), default=0.8
         Share of the baseline that an update keeps.
+
+    References
+    ----------
+    "Graph Regularized Encoder Training for Extreme Classification" (RAMEN), arXiv 2402.18434.
     """
 
-    learning_rate: float = 0.01
-    init: float = 0.1
-    floor: float = 0.1
-    scale: float = 0.1
-    window: int = 20
-    decay: float = 0.8
+    learning_rate: NonNegativeFloat = 0.01
+    init: NonNegativeFloat = 0.3
+    floor: NonNegativeFloat = 0.1
+    scale: PositiveFloat = 0.1
+    window: PositiveInt = 20
+    decay: ShareBelowOne = 0.8
 
 
 class FixedWeights:
-    """Weights that do not change; they take the place of a `Bandit`."""
+    """Weights that do not change; they take the place of `BanditWeights`."""
 
     learns = False
 
@@ -67,13 +76,13 @@ class FixedWeights:
         """Do nothing."""
 
 
-class Bandit:
-    """One Gaussian policy per weight; all share the reward.
+class BanditWeights:
+    """The weights of a bandit as training goes on.
 
     Parameters
     ----------
     n_weights : int
-    settings : BanditSettings
+    settings : Bandit
     seed : int
 
     Attributes
@@ -87,7 +96,7 @@ class Bandit:
 
     learns = True
 
-    def __init__(self, n_weights: int, settings: BanditSettings, seed: int) -> None:
+    def __init__(self, n_weights: int, settings: Bandit, seed: int) -> None:
         self.settings = settings
         self.seed = seed
         self.mean = np.full(n_weights, max(settings.init, settings.floor))

@@ -13,24 +13,80 @@ Source: RAMEN (arXiv 2402.18434).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Real
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from skxc.graphs import edge_cosines, keep_edges
-from skxc.losses import Loss
+from skxc._params import NonNegativeFloat, OneOf, Part, params
+from skxc.estimators._dual_encoder.task import DualEncoderTask
+from skxc.estimators._graph_regularized.bandit import Bandit, BanditWeights, FixedWeights
+from skxc.estimators._graph_regularized.figures import TermFigures
+from skxc.graphs import Pruning, RandomWalk, edge_cosines, keep_edges
+from skxc.losses import LossLike, make_loss
 from skxc.negatives import membership, sample_positives
-from skxc.training._bandit import Bandit, FixedWeights
-from skxc.training._dual_encoder import DualEncoderTask
-from skxc.training._pool import Ids, Pool, PoolSettings
+from skxc.training import PoolSettings
+from skxc.training._pool import Ids, Pool
 from skxc.utils._random import stream
 from skxc.utils._sparse import pair_ids
+
+SIDES = ("samples", "labels")
+#: Factor of all weights at a share of training that is done, by the name of a schedule.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "fade": lambda done: max(0.0, 1 - done),
+    "constant": lambda done: 1.0,
+}
+
+
+@params
+class GraphTerms(Part):
+    """One extra loss per graph and side that draws samples and labels to their anchors.
+
+    Parameters
+    ----------
+    loss : str or Loss, default="decoupled"
+        Loss of the terms, a name or object of `skxc.losses`; "triplet" in the paper. A row has one
+        positive, the anchor that was drawn, and its other anchors take no part.
+    weights : Bandit, float, mapping or None, default=None
+        Weights of the terms. A `Bandit` (None: with its defaults) tunes them while training. A
+        number is the weight of all. ``{graph: (sample weight, label weight)}`` fixes each.
+    schedule : {"fade", "constant"}, default="fade"
+        Factor of all weights. "fade" falls from 1 to 0 over the training; "constant" in the paper.
+    sides : {"both", "samples", "labels"}, default="both"
+        Whose edges take part.
+    walk : RandomWalk, False or None, default=False
+        Adds the edges that a random walk over the graph finds, as in the paper. Held-out rows of
+        rather dense graphs preferred the edges as they are. None: the defaults of
+        `skxc.graphs.RandomWalk`.
+    prune : Pruning, False or None, default=None
+        Leaves out edges between texts that the encoder finds unlike, from some epoch on. They come
+        back if the encoder changes its mind. None: the defaults of `skxc.graphs.Pruning`.
+    random_labels : bool, default=False
+        Whether as many labels as the batch has samples, drawn from all, join the label side, so
+        that labels without a training row are regularised too. Not in the paper.
+    anchor_fraction : float in (0, 1], default=1.0
+        Share of the rows that take part in the terms of a step; less is cheaper.
+
+    References
+    ----------
+    "Graph Regularized Encoder Training for Extreme Classification" (RAMEN), arXiv 2402.18434.
+    """
+
+    loss: LossLike = "decoupled"
+    weights: Bandit | NonNegativeFloat | Mapping[str, Any] | None = None
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "fade"
+    sides: Literal["both", "samples", "labels"] = "both"
+    walk: RandomWalk | Literal[False] | None = False
+    prune: Pruning | Literal[False] | None = None
+    random_labels: bool = False
+    anchor_fraction: Annotated[float, Interval(Real, 0, 1, closed="right")] = 1.0
 
 
 @dataclass
@@ -41,7 +97,7 @@ class GraphTerm:
     ----------
     graph : str
         Name of the graph.
-    side : {"points", "labels"}
+    side : {"samples", "labels"}
     walked : csr_array of shape (n or L, n_anchors)
         All edges, before pruning; columns of other graphs are empty.
     hidden : csr_array of the same shape, or None
@@ -109,92 +165,17 @@ class AnchoredPool(Pool):
     draws: list[TermDraw]
 
 
-@dataclass
-class TermSettings:
-    """How terms are drawn, scored and weighed.
-
-    Attributes
-    ----------
-    loss : Loss
-    temperature : float
-        Divides the cosines, for losses that use one.
-    schedule : callable
-        Factor of all weights at a share of training that is done, in [0, 1].
-    prune_from, prune_every : int or None
-        Epoch of the first pruning, None for never, and epochs between two.
-    prune_threshold : float
-        Cosine that an edge must exceed.
-    anchor_fraction : float
-        Share of the rows that take part in a step.
-    random_labels : bool
-        Whether as many labels as the batch has samples, drawn from all, join the label side.
-    """
-
-    loss: Loss
-    temperature: float
-    schedule: Callable[[float], float]
-    prune_from: int | None = None
-    prune_every: int = 5
-    prune_threshold: float = 0.0
-    anchor_fraction: float = 1.0
-    random_labels: bool = False
-
-
-@dataclass
-class TermFigures:
-    """What happened to the terms, as rows of figures.
-
-    Attributes
-    ----------
-    steps : list of ndarray, shape (1 + n_terms,)
-        Per step: the epoch, and the weight of every term.
-    losses : list of ndarray, shape (1 + n_terms,)
-        Per step: the loss of the task, and of every term, NaN where it had no rows.
-    survival : list of ndarray, shape (1 + 2 * n_terms,)
-        Per pruning: the epoch, the share of its edges that every term keeps, their mean cosines.
-    """
-
-    steps: list[NDArray[np.float64]] = field(default_factory=list)
-    losses: list[NDArray[np.float64]] = field(default_factory=list)
-    survival: list[NDArray[np.float64]] = field(default_factory=list)
-
-    def as_attributes(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the fitted attributes of an estimator whose terms have these names."""
-        steps, survival = _table(self.steps, len(names)), _table(self.survival, 2 * len(names))
-        kept = survival[:, : 1 + len(names)]
-        epochs, losses = steps[:, 0], _table(self.losses, len(names))
-        means = [_mean_of_known(losses[epochs == epoch]) for epoch in np.unique(epochs)]
-        return {
-            "graph_weights_": _columns(["epoch", *names], steps),
-            "edge_survival_": _columns(["epoch", *names], kept),
-            "loss_history_": _columns(["task", *names], _table(means, len(names))),
-        }
-
-    def get_state(self) -> dict[str, NDArray]:
-        """Return the non-empty tables."""
-        return {name: np.stack(rows) for name, rows in vars(self).items() if rows}
-
-    def set_state(self, state: dict[str, NDArray]) -> None:
-        """Take the tables of `get_state` back."""
-        for name in vars(self):
-            setattr(self, name, list(state.get(name, [])))
-
-
-def _table(rows: list[NDArray[np.float64]], n_more: int) -> NDArray[np.float64]:
-    """Return rows of figures as a matrix of 1 + n_more columns."""
-    return np.array(rows, dtype=np.float64).reshape(len(rows), 1 + n_more)
-
-
-def _mean_of_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return column means without NaN, NaN for columns of nothing else."""
-    known = ~np.isnan(rows)
-    count = known.sum(axis=0)
-    total = np.where(known, rows, 0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _columns(names: Sequence[str], table: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    return dict(zip(names, table.T.copy(), strict=True))
+def make_weights(
+    options: GraphTerms, terms: Sequence[GraphTerm], seed: int
+) -> BanditWeights | FixedWeights:
+    """Return the weights of the terms: tuned while training, or fixed."""
+    weights = options._part("weights")
+    if isinstance(weights, Bandit):
+        return BanditWeights(len(terms), weights, seed)
+    if isinstance(weights, Real):
+        return FixedWeights(np.full(len(terms), float(weights)))
+    chosen = [weights[term.graph][SIDES.index(term.side)] for term in terms]
+    return FixedWeights(np.array(chosen, dtype=np.float64))
 
 
 class GraphRegularizedTask(DualEncoderTask):
@@ -206,9 +187,9 @@ class GraphRegularizedTask(DualEncoderTask):
     Parameters
     ----------
     settings : PoolSettings
-    term_settings : TermSettings
+    options : GraphTerms
     terms : list of GraphTerm
-    weights : Bandit or FixedWeights
+    weights : BanditWeights or FixedWeights
     anchors : what ``encoder.prepare`` returned
     n_epochs, seed : int
         Of the plan.
@@ -223,17 +204,19 @@ class GraphRegularizedTask(DualEncoderTask):
     def __init__(
         self,
         settings: PoolSettings,
-        term_settings: TermSettings,
+        options: GraphTerms,
         *,
         terms: Sequence[GraphTerm],
-        weights: Bandit | FixedWeights,
+        weights: BanditWeights | FixedWeights,
         anchors: Any,
         n_epochs: int,
         seed: int,
         **arguments: Any,
     ) -> None:
         super().__init__(settings, **arguments)
-        self.term_settings = term_settings
+        self.options = options
+        self.term_loss = make_loss(options.loss)
+        self.pruning: Pruning | None = options._part("prune")
         self.terms = list(terms)
         self.weights = weights
         self.anchors = anchors
@@ -248,30 +231,22 @@ class GraphRegularizedTask(DualEncoderTask):
         """Cluster, mine and prune where it is due, on current vectors."""
         before = self.report.n_refreshes
         super().refresh(epoch, rng)
-        if self._prunes_before(epoch):
-            self._prune(epoch)
+        if self.terms and self.pruning is not None and self.pruning.is_due(epoch):
+            self._prune(epoch, self.pruning.threshold)
         elif self.report.n_refreshes == before:
             return
         self.weights.forget()  # batches or targets have changed, and with them the reward's level
 
-    def _prunes_before(self, epoch: int) -> bool:
-        first, every = self.term_settings.prune_from, self.term_settings.prune_every
-        if first is None or not self.terms:
-            return False
-        return epoch >= first and (epoch - first) % every == 0
-
-    def _prune(self, epoch: int) -> None:
+    def _prune(self, epoch: int, threshold: float) -> None:
         """Keep the walked edges whose ends are similar by now; an edge may come back."""
         anchors = self.encoder.encode(self.anchors, precision=self.precision)
-        sides = {"points": self.sample_vectors(), "labels": self.text_vectors()}
-        shares, means = [], []
+        vectors = {"samples": self.sample_vectors(), "labels": self.text_vectors()}
+        shares = []
         for term in self.terms:
-            cosines = edge_cosines(term.walked, sides[term.side], anchors)
-            similar = cosines > self.term_settings.prune_threshold
+            similar = edge_cosines(term.walked, vectors[term.side], anchors) > threshold
             term.edges = keep_edges(term.walked, similar)
             shares.append(similar.mean())
-            means.append(cosines.mean())
-        self.figures.survival.append(np.array([epoch, *shares, *means]))
+        self.figures.survival.append(np.array([epoch, *shares]))
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[Ids]:
         """Yield batches of row ids."""
@@ -287,7 +262,7 @@ class GraphRegularizedTask(DualEncoderTask):
         graph_rng = stream(self.seed, "graph", self._epoch, self._step)
         done = (self._epoch + (self._step + 0.5) / self._n_steps) / self.n_epochs
         self._step += 1
-        weights = self.weights.weights * self.term_settings.schedule(done)
+        weights = self.weights.weights * SCHEDULES[self.options.schedule](done)
         self.figures.steps.append(np.array([self._epoch, *weights]))
         return self._add_anchors(pool, weights, graph_rng)
 
@@ -321,7 +296,7 @@ class GraphRegularizedTask(DualEncoderTask):
         first = n_rows + len(pool.queries)
         present = np.flatnonzero(pool.positives[:n_rows].any(axis=0))
         labels, places, more = pool.labels[present], first + present, pool.labels[:0]
-        if self.term_settings.random_labels:
+        if self.options.random_labels:
             n_labels = self.y.shape[1]
             more = np.sort(rng.choice(n_labels, min(n_rows, n_labels), replace=False))
             more = np.setdiff1d(more, labels, assume_unique=True)
@@ -329,13 +304,13 @@ class GraphRegularizedTask(DualEncoderTask):
             places = np.concatenate([places, first + len(pool.labels) + np.arange(len(more))])
         weight = np.ones(len(labels), dtype=np.float32)
         samples = (pool.rows, np.arange(n_rows), pool.row_weight[:n_rows])
-        return more, {"points": samples, "labels": (labels, places, weight)}
+        return more, {"samples": samples, "labels": (labels, places, weight)}
 
     def _rows_to_draw(self, term: GraphTerm, ids: Ids, rng: np.random.Generator) -> Ids:
         """Return the positions of the rows that have neighbours and take part in this step."""
         connected = np.flatnonzero(np.diff(term.edges.indptr)[ids])
-        if self.term_settings.anchor_fraction < 1:
-            connected = connected[rng.random(len(connected)) < self.term_settings.anchor_fraction]
+        if self.options.anchor_fraction < 1:
+            connected = connected[rng.random(len(connected)) < self.options.anchor_fraction]
         return connected
 
     def _term_draw(
@@ -387,14 +362,14 @@ class GraphRegularizedTask(DualEncoderTask):
 
     def _term_loss(self, vectors: Tensor, anchors: Tensor, draw: TermDraw) -> Tensor:
         """Return the loss of a term's rows against its anchors."""
-        settings, queries = self.term_settings, vectors[torch.from_numpy(draw.rows)]
+        pruning, queries = self.pruning, vectors[torch.from_numpy(draw.rows)]
         cosines = queries @ anchors[torch.from_numpy(draw.columns)].T
         positives = self._tensor(draw.positives)
-        if settings.prune_from is not None and self._epoch >= settings.prune_from:
+        if pruning is not None and self._epoch >= pruning.warmup:
             # A drawn edge that pruning would leave out by now drops its row; it is no negative.
-            positives = positives & (cosines.detach() > settings.prune_threshold)
-        return settings.loss(
-            cosines / settings.temperature if settings.loss.uses_temperature else cosines,
+            positives = positives & (cosines.detach() > pruning.threshold)
+        return self.term_loss(
+            self.term_loss.scaled(cosines),
             positives,
             row_weight=self._tensor(draw.row_weight),
             ignored=self._tensor(draw.ignored if draw.ignored.any() else None),
