@@ -6,11 +6,11 @@ torch = pytest.importorskip("torch")
 
 from skxc.batching import UniformBatches  # noqa: E402
 from skxc.encoders import BagEncoder, FrozenEncoder  # noqa: E402
+from skxc.estimators._dual_encoder.task import DualEncoderTask  # noqa: E402
 from skxc.indices import ExactIndex  # noqa: E402
 from skxc.losses import DecoupledSoftmax  # noqa: E402
 from skxc.negatives import AllLabels, InBatch, Mined  # noqa: E402
 from skxc.training import (  # noqa: E402
-    DualEncoderTask,
     LabelVectors,
     Plan,
     PoolSettings,

@@ -5,9 +5,10 @@ import scipy.sparse as sp
 torch = pytest.importorskip("torch")
 
 from skxc.batching import UniformBatches  # noqa: E402
+from skxc.estimators._dual_encoder.classifier import ClassifierTask  # noqa: E402
 from skxc.losses import DecoupledSoftmax  # noqa: E402
 from skxc.negatives import AllLabels, InBatch  # noqa: E402
-from skxc.training import ClassifierTask, Plan, PoolSettings, train  # noqa: E402
+from skxc.training import Plan, PoolSettings, train  # noqa: E402
 from skxc.utils._sparse import normalize_rows  # noqa: E402
 
 N, L, D = 40, 6, 8

@@ -8,23 +8,26 @@ torch = pytest.importorskip("torch")
 
 from skxc.batching import UniformBatches  # noqa: E402
 from skxc.encoders import BagEncoder  # noqa: E402
-from skxc.losses import DecoupledSoftmax, Triplet  # noqa: E402
-from skxc.negatives import InBatch, membership  # noqa: E402
-from skxc.training import (  # noqa: E402
+from skxc.estimators._dual_encoder.task import DualEncoderTask  # noqa: E402
+from skxc.estimators._graph_regularized.bandit import (  # noqa: E402
     Bandit,
-    BanditSettings,
-    DualEncoderTask,
+    BanditWeights,
     FixedWeights,
+)
+from skxc.estimators._graph_regularized.terms import (  # noqa: E402
+    SCHEDULES,
+    SIDES,
     GraphRegularizedTask,
     GraphTerm,
-    Plan,
-    PoolSettings,
-    TermSettings,
-    train,
+    GraphTerms,
+    make_weights,
 )
+from skxc.graphs import Pruning  # noqa: E402
+from skxc.losses import DecoupledSoftmax, Triplet  # noqa: E402
+from skxc.negatives import InBatch, membership  # noqa: E402
+from skxc.training import Plan, PoolSettings, train  # noqa: E402
 
 N, L, M, WORDS = 24, 10, 8, 15
-SIDES = ("points", "labels")
 
 
 def problem(seed=0):
@@ -38,7 +41,7 @@ def problem(seed=0):
         sides.append(sp.csr_array(block))
     y = rng.random((N, L)) < 0.2
     edges = {side: rng.random((size, M)) < 0.25 for side, size in zip(SIDES, (N, L), strict=True)}
-    edges["points"][:3] = False
+    edges["samples"][:3] = False
     edges["labels"][0] = False
     return *sides, csr(y), {side: csr(matrix) for side, matrix in edges.items()}
 
@@ -72,14 +75,14 @@ def make_task(edges=None, weights=1.0, sides=SIDES, hidden=None, **options):
     X, Z, A, y, planted = problem()
     edges = planted if edges is None else edges
     terms = [GraphTerm("tag", side, edges[side], (hidden or {}).get(side)) for side in sides]
-    chosen = {"loss": Triplet(), "temperature": 0.1, "schedule": lambda done: 1.0, **options}
+    chosen = {"loss": Triplet(), "schedule": "constant", "prune": False, **options}
     more = {name: chosen.pop(name) for name in ("micro_batch_size", "dropout") if name in chosen}
     known = arguments(X, Z, y, more.pop("dropout", 0.0))
     if not hasattr(weights, "weights"):
         weights = FixedWeights(np.full(len(terms), float(weights)))
     return GraphRegularizedTask(
         settings(),
-        TermSettings(**chosen),
+        GraphTerms(**chosen),
         terms=terms,
         weights=weights,
         anchors=known["encoder"].prepare(A),
@@ -106,7 +109,7 @@ def step(task, rows=tuple(range(12)), seed=0):
 
 
 def by_side(gradient):
-    """Return the largest gradient on the words of points, labels and anchors."""
+    """Return the largest gradient on the words of samples, labels and anchors."""
     return [float(gradient[n * WORDS : (n + 1) * WORDS].abs().max()) for n in range(3)]
 
 
@@ -119,11 +122,12 @@ def trained(task, n_epochs=4, **plan):
 
 
 @pytest.mark.parametrize("case", ["weights 0", "no edge", "faded", "no term"])
-def test_without_weight_or_edge_training_is_the_base(case):
+def test_without_weight_or_edge_training_is_the_base(case, monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "never", lambda done: 0.0)
     options = {
-        "weights 0": {"weights": 0.0, "prune_from": 1, "prune_every": 1},
-        "no edge": {"edges": {"points": csr(np.zeros((N, M))), "labels": csr(np.zeros((L, M)))}},
-        "faded": {"schedule": lambda done: 0.0},
+        "weights 0": {"weights": 0.0, "prune": Pruning(warmup=1, interval=1)},
+        "no edge": {"edges": {"samples": csr(np.zeros((N, M))), "labels": csr(np.zeros((L, M)))}},
+        "faded": {"schedule": "never"},
         "no term": {"sides": ()},
     }[case]
     history, weights = trained(make_task(**options))
@@ -147,7 +151,7 @@ def test_the_model_has_no_parameter_beyond_the_base():
 def test_rows_without_edges_contribute_nothing():
     one = np.zeros((N, M))
     one[5, 2] = 1
-    task = make_task(edges={"points": csr(one), "labels": csr(np.zeros((L, M)))})
+    task = make_task(edges={"samples": csr(one), "labels": csr(np.zeros((L, M)))})
     loss, _ = step(task)
     base, _ = step(base_task())
     # The one drawn anchor is the only column, and its row has no negative.
@@ -158,7 +162,7 @@ def test_rows_without_edges_contribute_nothing():
 # ---- gradients
 
 
-@pytest.mark.parametrize(("side", "untouched"), [("points", 1), ("labels", 0)])
+@pytest.mark.parametrize(("side", "untouched"), [("samples", 1), ("labels", 0)])
 def test_gradients_stay_on_their_sides(side, untouched):
     task = make_task(sides=(side,))
     plain = base_task()
@@ -208,13 +212,13 @@ def test_a_term_by_loops(side):
     task.modules.train()
     pool = task.draw(rows, np.random.default_rng(0))
     (draw,) = pool.draws
-    ids = rows if side == "points" else np.flatnonzero(y[rows].sum(axis=0))
+    ids = rows if side == "samples" else np.flatnonzero(y[rows].sum(axis=0))
     ids = [i for i in ids if edges[side][[i]].nnz]
     columns = pool.anchors[draw.columns]
     assert set(columns) <= set(edges[side][ids].indices)
     # One anchor of every row has been drawn; it is the positive, all others that are known hide.
     assert draw.positives.sum(axis=1).tolist() == [1] * len(ids)
-    vectors = {"points": task.sample_vectors(), "labels": task.text_vectors()}[side]
+    vectors = {"samples": task.sample_vectors(), "labels": task.text_vectors()}[side]
     anchors = task.encoder.encode(task.anchors)
     neighbours = edges[side].toarray()[np.ix_(ids, columns)] > 0
     assert (neighbours | ~draw.positives).all()
@@ -232,7 +236,7 @@ def test_a_term_by_loops(side):
 
 
 def test_a_softmax_term_divides_by_the_temperature():
-    task = make_task(sides=("points",), loss=DecoupledSoftmax(), temperature=0.2)
+    task = make_task(sides=("samples",), loss=DecoupledSoftmax(temperature=0.2))
     step(task)
     vectors = task.sample_vectors()
     task._step = 0
@@ -250,7 +254,7 @@ def test_a_softmax_term_divides_by_the_temperature():
 
 
 def test_if_all_columns_are_positives_there_is_no_loss():
-    edges = {"points": csr(np.ones((N, M))), "labels": csr(np.ones((L, M)))}
+    edges = {"samples": csr(np.ones((N, M))), "labels": csr(np.ones((L, M)))}
     task = make_task(edges=edges)
     assert step(task)[0] == step(base_task())[0]
     assert task.figures.losses[-1][1:].tolist() == [0, 0]
@@ -260,7 +264,7 @@ def test_an_anchor_drawn_twice_is_one_column_and_no_negative():
     twice = np.zeros((N, M))
     twice[:, 1] = 1
     twice[0, 4] = 1
-    task = make_task(sides=("points",), edges={"points": csr(twice)})
+    task = make_task(sides=("samples",), edges={"samples": csr(twice)})
     (draw,) = task.draw(np.arange(12), np.random.default_rng(0)).draws
     assert len(set(draw.columns)) == len(draw.columns) <= 2
     columns = np.array([1, 4])[: len(draw.columns)]
@@ -283,8 +287,8 @@ def test_random_labels_join_the_label_side():
 
 @pytest.mark.parametrize("fraction", [0.25, 1.0])
 def test_anchor_fraction(fraction):
-    edges = {"points": csr(np.eye(N, M, 0) + np.eye(N, M, -8) + np.eye(N, M, -16))}
-    task = make_task(sides=("points",), edges=edges, anchor_fraction=fraction)
+    edges = {"samples": csr(np.eye(N, M, 0) + np.eye(N, M, -8) + np.eye(N, M, -16))}
+    task = make_task(sides=("samples",), edges=edges, anchor_fraction=fraction)
     drawn = [
         len(draw.rows)
         for seed in range(40)
@@ -294,7 +298,7 @@ def test_anchor_fraction(fraction):
 
 
 def test_the_schedule_scales_the_weights():
-    task = make_task(schedule=lambda done: 1 - done, weights=2.0)
+    task = make_task(schedule="fade", weights=2.0)
     trained(task)
     steps = np.array(task.figures.steps)
     done = (np.arange(12) + 0.5) / 12
@@ -306,7 +310,7 @@ def test_the_schedule_scales_the_weights():
 
 
 def test_pruning_keeps_what_the_encoder_finds_alike_and_starts_late():
-    task = make_task(prune_from=2, prune_every=2)
+    task = make_task(prune=Pruning(warmup=2, interval=2))
     seen = []
 
     def start_epoch():
@@ -317,33 +321,31 @@ def test_pruning_keeps_what_the_encoder_finds_alike_and_starts_late():
     assert seen[0] == seen[1] == full
     assert seen[2] == seen[3] != full
     assert [row[0] for row in task.figures.survival] == [2]
-    task._prune(9)
+    task._prune(9, 0.0)
     anchors = task.encoder.encode(task.anchors)
     for term, vectors in zip(task.terms, (task.sample_vectors(), task.text_vectors()), strict=True):
         expected = (term.walked.toarray() > 0) & (vectors @ anchors.T > 0)
         np.testing.assert_array_equal(term.edges.toarray() > 0, expected)
     shares = [term.edges.nnz / term.walked.nnz for term in task.terms]
-    np.testing.assert_allclose(task.figures.survival[-1][1:3], shares)
+    np.testing.assert_allclose(task.figures.survival[-1], [9, *shares])
 
 
 def test_pruning_twice_is_pruning_once_and_edges_can_come_back():
-    task = make_task(prune_from=0)
-    task._prune(0)
+    task = make_task()
+    task._prune(0, 0.0)
     first = [term.edges.toarray() for term in task.terms]
-    task._prune(0)
+    task._prune(0, 0.0)
     assert all(
         np.array_equal(edges, t.edges.toarray()) for edges, t in zip(first, task.terms, strict=True)
     )
-    task.term_settings.prune_threshold = 1.5
-    task._prune(0)
+    task._prune(0, 1.5)
     assert [term.edges.nnz for term in task.terms] == [0, 0]
-    task.term_settings.prune_threshold = -1.5
-    task._prune(0)
+    task._prune(0, -1.5)
     assert [term.edges.nnz for term in task.terms] == [term.walked.nnz for term in task.terms]
 
 
 def test_a_pruned_pair_is_a_negative_later():
-    task = make_task(sides=("points",))
+    task = make_task(sides=("samples",))
     (term,) = task.terms
     left = term.walked.toarray()
     left[4] = 0
@@ -356,7 +358,7 @@ def test_a_pruned_pair_is_a_negative_later():
 
 
 def test_after_the_warm_up_an_unlike_draw_drops_its_row():
-    task = make_task(sides=("points",), prune_from=1)
+    task = make_task(sides=("samples",), prune=Pruning(warmup=1))
     task.modules.train()
     found = {}
     for epoch in (0, 1):
@@ -365,8 +367,8 @@ def test_after_the_warm_up_an_unlike_draw_drops_its_row():
         (draw,) = pool.draws
         scores = task.sample_vectors()[draw.rows]
         scores = scores @ task.encoder.encode(task.anchors)[pool.anchors[draw.columns]].T
-        task.term_settings.prune_threshold = np.median(scores[draw.positives])
-        like = (scores > task.term_settings.prune_threshold)[draw.positives]
+        task.pruning = Pruning(warmup=1, threshold=float(np.median(scores[draw.positives])))
+        like = (scores > task.pruning.threshold)[draw.positives]
         assert 0 < like.sum() < len(like)
         keep = like if epoch else np.ones_like(like)
         parts = (part[keep] for part in (scores, draw.positives, draw.ignored, draw.row_weight))
@@ -380,8 +382,29 @@ def test_after_the_warm_up_an_unlike_draw_drops_its_row():
 # ---- weights
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [(0.25, [0.25, 0.25, 0.25]), ({"tag": (1, 2), "link": (0.0, 3.5)}, [1, 2, 3.5])],
+)
+def test_fixed_weights(weights, expected):
+    names = [("tag", "samples"), ("tag", "labels"), ("link", "labels")]
+    terms = [GraphTerm(graph, side, csr(np.eye(2))) for graph, side in names]
+    made = make_weights(GraphTerms(weights=weights), terms, seed=0)
+    assert isinstance(made, FixedWeights)
+    assert made.weights.tolist() == expected
+    assert made.weights.dtype == np.float64
+
+
+def test_weights_are_a_bandit_by_default():
+    terms = [GraphTerm("tag", side, csr(np.eye(2))) for side in SIDES]
+    for options in (GraphTerms(), GraphTerms(weights=Bandit())):
+        made = make_weights(options, terms, seed=3)
+        assert made.mean.tolist() == [0.3, 0.3]
+        assert np.array_equal(made.weights, BanditWeights(2, Bandit(), 3).weights)
+
+
 def test_the_reward_is_the_accuracy_of_the_task():
-    bandit = Bandit(2, BanditSettings(window=1), seed=0)
+    bandit = BanditWeights(2, Bandit(window=1), seed=0)
     task = make_task(weights=bandit)
     rows = np.arange(12)
     task.modules.train()
@@ -393,8 +416,8 @@ def test_the_reward_is_the_accuracy_of_the_task():
 
 
 def test_pruning_forgets_the_baseline():
-    bandit = Bandit(2, BanditSettings(window=1), seed=0)
-    task = make_task(weights=bandit, prune_from=1)
+    bandit = BanditWeights(2, Bandit(window=1), seed=0)
+    task = make_task(weights=bandit, prune=Pruning(warmup=1))
     step(task)
     assert not np.isnan(bandit.baseline)
     task.refresh(0, np.random.default_rng(0))
@@ -408,8 +431,8 @@ def test_pruning_forgets_the_baseline():
 
 def test_state_resumes_exactly():
     def fresh():
-        bandit = Bandit(2, BanditSettings(window=2), seed=0)
-        return make_task(weights=bandit, prune_from=1, prune_every=2, dropout=0.2)
+        bandit = BanditWeights(2, Bandit(window=2), seed=0)
+        return make_task(weights=bandit, prune=Pruning(warmup=1), dropout=0.2)
 
     half = fresh()
 
