@@ -7,21 +7,17 @@ with classifiers trained on the frozen encoder, and that with votes of training 
 measure the encoder alone.
 """
 
-import json
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from skxc import DualEncoderXC, GraphRegularizedXC
-from skxc.commands._data import GraphChoice, fit_arguments, shuffle_edges
-from skxc.commands._scores import percentages
-from skxc.datasets import load_xc_repository
+from skxc import DualEncoderXC, GraphRegularizedXC, benchmark
+from skxc.benchmark import NO_GRAPH, GraphChoice
 from skxc.graphs import keep_strongest, without_hubs
-from skxc.inspection import precision_by_frequency
-from skxc.utils._sparse import drop_pairs, pack_topk
 
 MAIN = {
     "none": {},
@@ -112,21 +108,20 @@ def with_links_of_rows(data):
     return replace(data, anchors={**data.anchors, **anchors})
 
 
-def measure(model, data, stage):
+def load(folder, hold_out=None):
+    """Return the texts of a folder; only so many training rows of FOLDER:ROWS."""
+    folder, _, n_rows = folder.partition(":")
+    data = benchmark.load_folder(folder, hold_out=hold_out, texts=True)
+    return Path(folder).name, some_rows(data, int(n_rows)) if n_rows else data
+
+
+def measure(model, data):
     """Return the metrics of the test rows, recall by label frequency, and the cost."""
-    begun = time.process_time()
-    indices, scores = model.predict_topk(data.test_texts, k=120)
-    cost = (time.process_time() - begun) / data.n_test
-    found = pack_topk(indices, scores, data.n_labels)
-    kept = found if data.test_filter is None else drop_pairs(found, data.test_filter)
-    frequency = np.bincount(data.train_labels.indices, minlength=data.n_labels)
-    bins = precision_by_frequency(data.test_labels, kept, frequency, k=10)
-    return {
-        "stage": stage,
-        **percentages(found, data, 100),
-        "predict_cpu_us": round(1e6 * cost, 1),
-        "recall_by_frequency": dict(zip(bins.names, np.round(100 * bins.recall, 2), strict=True)),
-    }
+    scores, cost = benchmark.predict(model, data)
+    bins = benchmark.by_frequency(scores, data, k=10)
+    recall = dict(zip(bins.names, np.round(100 * bins.recall, 2), strict=True))
+    figures = benchmark.percentages(scores, data)
+    return figures | {"predict_cpu_us": cost, "recall_by_frequency": recall}
 
 
 def run(data, graphs, variant, seed):
@@ -135,33 +130,32 @@ def run(data, graphs, variant, seed):
     params = {"random_state": seed, **(MAIN | ABLATIONS).get(variant, {})}
     if ablation:
         params |= {"classifier_stage": False, "neighbor_weight": 0.0}
-    y, choice = data.train_labels, GraphChoice(graphs, shuffled="shuffled" in variant)
+    given, choice = data, GraphChoice(graphs, shuffled="shuffled" in variant)
     model = Measured(**params)
     if variant == "edges as labels":
-        model = DualEncoderXC(**params)
-        y, choice = edges_as_labels(data, graphs), GraphChoice()
+        model, choice = DualEncoderXC(**params), NO_GRAPH
+        given = replace(data, train_labels=edges_as_labels(data, graphs))
     if variant.startswith("both sides"):
         if choice.shuffled:
-            data = shuffle_edges(data, np.random.default_rng(seed))
-        data, choice = with_links_of_rows(data), GraphChoice(graphs)
+            given = benchmark.shuffle_edges(given, np.random.default_rng(seed))
+        given, choice = with_links_of_rows(given), GraphChoice(graphs)
     if "none" in variant:
-        choice = GraphChoice()
-    begun = time.process_time()
-    model.fit(data.train_texts, y, **fit_arguments(model, data, data.train_texts, choice, seed))
+        choice = NO_GRAPH
+    cost = benchmark.fit(model, given, choice, seed=seed)
     common = {
         "variant": variant,
         "seed": seed,
-        "fit_cpu_s": round(time.process_time() - begun, 1),
+        "fit_cpu_s": cost["fit_cpu_s"],
         "epoch_cpu_s": round(getattr(model, "epoch_cpu_s", 0), 2),
         "texts_per_step": round(getattr(model, "texts_per_step", 0)),
         "edges_kept": {k: round(float(v[-1]), 3) for k, v in edge_survival(model) if len(v)},
     }
     if not ablation:
-        yield common | measure(model, data, "classifier and votes")
+        yield common | {"stage": "classifier and votes"} | measure(model, data)
         model.set_params(neighbor_weight=0.0)
-        yield common | measure(model, data, "classifier")
+        yield common | {"stage": "classifier"} | measure(model, data)
         model.classifier_weights_, model._built_indices = None, {}
-    yield common | measure(model, data, "encoder")
+    yield common | {"stage": "encoder"} | measure(model, data)
 
 
 def edge_survival(model):
@@ -172,13 +166,8 @@ def edge_survival(model):
 
 if __name__ == "__main__":
     folder, graphs, variants, *seeds = sys.argv[1:]
-    folder, _, n_rows = folder.partition(":")
-    data = load_xc_repository(folder)
-    data = some_rows(data, int(n_rows)) if n_rows else data
+    name, data = load(folder)
     for seed in map(int, seeds):
         for variant in variants.split(","):
             for record in run(data, tuple(graphs.split(",")), variant, seed):
-                name = folder.rstrip("/").split("/")[-1]
-                line = json.dumps({"data": name, "n_train": data.n_train, **record})
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
+                benchmark.write_line({"data": name, "n_train": data.n_train, **record})

@@ -12,24 +12,17 @@ The encoder alone is measured.
 """
 
 import ast
-import json
 import sys
-import time
 import warnings
 from dataclasses import replace
 
 import numpy as np
-import scipy.sparse as sp
-from graph_regularized import some_rows, with_links_of_rows
+from graph_regularized import load, measure, with_links_of_rows
 
-from skxc import GraphRegularizedXC
-from skxc.commands._data import GraphChoice, fit_arguments
-from skxc.commands._scores import percentages
-from skxc.datasets import hold_out, load_xc_repository
+from skxc import GraphRegularizedXC, benchmark
+from skxc.benchmark import NO_GRAPH, GraphChoice
 from skxc.graphs import keep_edges, keep_strongest
-from skxc.inspection import precision_by_frequency
-from skxc.labels import AnchorGraph
-from skxc.utils._sparse import drop_pairs, pack_topk, row_ids
+from skxc.utils._sparse import row_ids
 
 
 class Trial(GraphRegularizedXC):
@@ -52,27 +45,27 @@ class Trial(GraphRegularizedXC):
         return task
 
 
-def without_answers(data, n_held, n_rows):
-    """Return the data with held-out rows, `n_rows` others, and no links that tell the answers."""
-    data = hold_out(data, n_held)
+def without_answers(data):
+    """Return the data without links that tell the answers of held-out rows."""
     names = set(data.test_ids or ())  # a held-out package must not tell its links as a label
     hidden = np.array([name in names for name in data.label_names])
-    data = some_rows(data, n_rows)
     if "depends" in data.anchors:
-        nodes = data.anchors["depends"]
-        links = keep_edges(nodes.label_anchors, ~hidden[row_ids(nodes.label_anchors)])
-        depends = nodes._replace(label_anchors=links)
-        data = replace(data, anchors={**data.anchors, "depends": depends})
+        links = data.anchors["depends"].label_anchors
+        data = with_links(data, {"depends": keep_edges(links, ~hidden[row_ids(links)])})
     return with_links_of_rows(data)
 
 
-def with_few_anchors(graph, top_k):
-    """Return the graph with the heaviest edges of every label in every group."""
-    edges, parts = graph.to_csr(), []
-    for start, stop in graph.groups.values():
-        part = keep_edges(edges, (edges.indices >= start) & (edges.indices < stop))
-        parts.append(keep_strongest(part, top_k))
-    return AnchorGraph(sp.csr_array(sum(parts[1:], parts[0])), graph.texts, graph.groups)
+def with_few_anchors(data, top_k):
+    """Return the data with the heaviest links of every label in every graph."""
+    links = {name: nodes.label_anchors for name, nodes in data.anchors.items()}
+    return with_links(data, {name: keep_strongest(part, top_k) for name, part in links.items()})
+
+
+def with_links(data, links):
+    """Return the data with other links of labels in some graphs."""
+    sets = data.anchors
+    changed = {name: sets[name]._replace(label_anchors=part) for name, part in links.items()}
+    return replace(data, anchors={**sets, **changed})
 
 
 def run(data, variant, seed):
@@ -83,24 +76,10 @@ def run(data, variant, seed):
     usual = {"random_state": seed, "classifier_stage": False, "neighbor_weight": 0.0}
     model = Trial(**(usual | params))
     model.rarity = rarity
-    choice = GraphChoice() if graphs == "none" else GraphChoice(tuple(graphs.split(",")))
-    arguments = fit_arguments(model, data, data.train_texts, choice, seed)
-    if top_k:
-        arguments["graph"] = with_few_anchors(arguments["graph"], top_k)
-    begun = time.process_time()
-    model.fit(data.train_texts, data.train_labels, **arguments)
-    cost = time.process_time() - begun
-    found = pack_topk(*model.predict_topk(data.test_texts, k=120), data.n_labels)
-    kept = found if data.test_filter is None else drop_pairs(found, data.test_filter)
-    frequency = np.bincount(data.train_labels.indices, minlength=data.n_labels)
-    bins = precision_by_frequency(data.test_labels, kept, frequency, k=10)
-    return {
-        "variant": variant,
-        "seed": seed,
-        "fit_cpu_s": round(cost, 1),
-        **percentages(found, data, 100),
-        "recall_by_frequency": dict(zip(bins.names, np.round(100 * bins.recall, 2), strict=True)),
-    }
+    choice = NO_GRAPH if graphs == "none" else GraphChoice(tuple(graphs.split(",")))
+    cost = benchmark.fit(model, with_few_anchors(data, top_k) if top_k else data, choice)
+    common = {"variant": variant, "seed": seed, "fit_cpu_s": cost["fit_cpu_s"]}
+    return common | measure(model, data)
 
 
 def _value(text):
@@ -113,15 +92,9 @@ def _value(text):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder, n_held, seeds, *variants = sys.argv[1:]
-    folder, _, n_rows = folder.partition(":")
-    data = load_xc_repository(folder)
-    data = without_answers(data, int(n_held), int(n_rows) if n_rows else None)
-    common = {
-        "data": folder.rstrip("/").split("/")[-1],
-        "n_train": data.n_train,
-        "n_held_out": data.n_test,
-    }
+    name, data = load(folder, int(n_held))
+    data = without_answers(data)
+    common = {"data": name, "n_train": data.n_train, "n_held_out": data.n_test}
     for seed in map(int, seeds.split(",")):
         for variant in variants:
-            sys.stdout.write(json.dumps(common | run(data, variant, seed)) + "\n")
-            sys.stdout.flush()
+            benchmark.write_line(common | run(data, variant, seed))

@@ -9,20 +9,14 @@ prints one JSON line for either. With --hold-out, N training rows are scored, ch
 
 import argparse
 import ast
-import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
 
-from skxc import LabelGraphXC, LabelTexts
-from skxc.commands._process import cpu_seconds
-from skxc.commands._scores import percentages
-from skxc.datasets import hold_out, load_xc_repository
+from skxc import LabelGraphXC, benchmark
 from skxc.graphs import without_diagonal
-from skxc.inspection import precision_by_frequency
-from skxc.utils._sparse import drop_pairs, normalize_rows, pack_topk, pair_ids, row_ids
+from skxc.utils._sparse import normalize_rows, pair_ids, row_ids
 
 BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 
@@ -30,38 +24,24 @@ BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 def measure(data, settings, seed):
     """Fit with the first of the settings; yield the figures of each."""
     first, *others = settings
-    model, start = LabelGraphXC(**first, random_state=seed), cpu_seconds()
-    labels = LabelTexts(data.label_texts) if data.label_texts is not None else data.label_features
-    model.fit(samples(data), data.train_labels, label_features=labels)
-    seconds = round(cpu_seconds() - start, 1)
+    model = LabelGraphXC(**first, random_state=seed)
+    cost = {"fit_cpu_s": benchmark.fit(model, data)["fit_cpu_s"]}
     for setting in ({}, *others):
         model.set_params(**{**LabelGraphXC(random_state=seed).get_params(), **first, **setting})
-        scores = pack_topk(*model.predict_topk(samples(data, "test"), k=120), data.n_labels)
-        figures = {**percentages(scores, data, asked=100), "fit_cpu_s": seconds}
-        yield {
-            "setting": {**first, **setting},
-            "seed": seed,
-            **figures,
-            **where(model, data, scores),
-        }
-
-
-def samples(data, part="train"):
-    """Return the texts of the rows, or their features."""
-    texts = getattr(data, f"{part}_texts")
-    return getattr(data, f"{part}_features") if texts is None else texts
+        scores, _ = benchmark.predict(model, data)
+        run = {"setting": {**first, **setting}, "seed": seed}
+        yield run | benchmark.percentages(scores, data) | cost | where(model, data, scores)
 
 
 def where(model, data, scores):
     """Return what the graph, the attention, the shortlist and the first places look like."""
-    if data.test_filter is not None:
-        scores = drop_pairs(scores, data.test_filter)
-    bins = precision_by_frequency(data.test_labels, scores, model.label_frequency_, k=1)
+    bins = benchmark.by_frequency(scores, data, k=1)
     hits = np.isin(pair_ids(data.test_labels), pair_ids(scores)).sum()
     share = np.round(100 * bins.contribution, 2).tolist()
+    rows = benchmark.sample_rows(data, "test")
     found = {
         "fit_shortlist_recall": {k: round(v, 3) for k, v in model.shortlist_recall_.items()},
-        "shortlist_recall": shortlists(model, samples(data, "test"), data.test_labels),
+        "shortlist_recall": shortlists(model, rows, data.test_labels),
         "recall_of_scores": round(float(hits / data.test_labels.nnz), 4),
         "attention": by_frequency(model, model.fusion_weights_),
         "p_at_1_by_frequency": dict(zip(bins.names, share, strict=True)),
@@ -108,21 +88,16 @@ def shortlists(model, X, y):
 def main():
     """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("folder")
-    parser.add_argument("--hold-out", type=int)
-    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    benchmark.add_run_arguments(parser)
     parser.add_argument("--setting", nargs="+", default=["{}"])
     options = parser.parse_args()
-    data = load_xc_repository(options.folder)
-    known = {"dataset": options.folder.rstrip("/").rpartition("/")[2]}
-    if options.hold_out is not None:
-        data, known["hold_out"] = hold_out(data, options.hold_out), options.hold_out
+    data = benchmark.load_folder(options.folder, hold_out=options.hold_out, texts=options.texts)
+    known = {"dataset": options.folder.name, "hold_out": options.hold_out}
     for seed in options.seed:
         for setting in options.setting:
             parts = [ast.literal_eval(part.strip()) for part in setting.split("|")]
             for figures in measure(data, parts, seed):
-                sys.stdout.write(json.dumps({**known, **figures}) + "\n")
-                sys.stdout.flush()
+                benchmark.write_line(known | figures)
 
 
 if __name__ == "__main__":

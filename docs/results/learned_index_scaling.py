@@ -10,7 +10,6 @@ the same vectors. Writes learned_index_scaling.jsonl and .png beside this file.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from skxc import benchmark
 from skxc.indices import LabelIndex, index_sizes
 from skxc.utils._sparse import top_k
 
@@ -67,7 +67,8 @@ def cpu_per_query(answer, queries: np.ndarray) -> float:
 def main(largest: int) -> None:
     """Measure, write the figures, draw them."""
     sizes = [n for n in (10**3, 10**4, 10**5, 3 * 10**5, 10**6) if n <= largest]
-    records = []
+    records, path = [], HERE / "learned_index_scaling.jsonl"
+    path.unlink(missing_ok=True)
     for n_labels in sizes:
         index, labels, queries = plant(n_labels, np.random.default_rng(0))
         bias = np.zeros(n_labels, dtype=np.float32)
@@ -82,9 +83,7 @@ def main(largest: int) -> None:
         exact, _ = top_k(queries @ labels.T, 1)
         record["best_label_found"] = float((found == exact).any(axis=1).mean())
         records.append(record)
-        sys.stdout.write(json.dumps(record) + "\n")
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (HERE / "learned_index_scaling.jsonl").write_text(lines)
+        benchmark.write_line(record, path)
     figure, ax = plt.subplots(figsize=(4.5, 3.2))
     for key, name in [("one_vs_all_us", "one-vs-all"), ("learned_index_us", "learned index")]:
         ax.loglog(sizes, [record[key] for record in records], marker="o", label=name)

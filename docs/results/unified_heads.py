@@ -12,27 +12,18 @@ the dual encoder. --weights scores other weights of text and frequency instead.
 
 import argparse
 import ast
-import json
-import sys
 
 import numpy as np
 
-from skxc import LabelTexts, UnifiedXC
-from skxc.commands._process import cpu_seconds
-from skxc.commands._scores import percentages
-from skxc.datasets import hold_out, load_xc_repository
-from skxc.inspection import precision_by_frequency
-from skxc.utils._sparse import drop_pairs, pack_topk
+from skxc import UnifiedXC, benchmark
 
 SINGLE = ("dual_encoder", "classifier")
 
 
 def fit(data, params, seed):
     """Return a fitted model and the CPU seconds it took."""
-    model, start = UnifiedXC(**params, random_state=seed), cpu_seconds()
-    labels = LabelTexts(data.label_texts)
-    model.fit(data.train_texts, data.train_labels, label_features=labels)
-    return model, round(cpu_seconds() - start, 1)
+    model = UnifiedXC(**params, random_state=seed)
+    return model, benchmark.fit(model, data)["fit_cpu_s"]
 
 
 def measure(model, data, weights):
@@ -55,49 +46,37 @@ def measure(model, data, weights):
 
 def figures(model, data, name):
     """Return the figures of the model as it is set now."""
-    found = model.predict_topk(data.test_texts, k=120)
-    scores = pack_topk(*found, data.n_labels)
+    scores, _ = benchmark.predict(model, data)
     return {
         "head": name,
         "fusion_weights": model.fusion_weights_.tolist(),
-        **percentages(scores, data, asked=100),
+        **benchmark.percentages(scores, data),
         "pool_report": {name: round(figure, 3) for name, figure in model.pool_report_.items()},
-        "by_frequency": by_frequency(data, scores, model.label_frequency_),
+        "by_frequency": shares(benchmark.by_frequency(scores, data, k=1, n_bins=8), data.n_test),
     }
 
 
-def by_frequency(data, scores, frequency):
+def shares(bins, n_rows):
     """Return {training frequency of the best label: (predictions, hits)}, in per cent of rows."""
-    bins = precision_by_frequency(
-        data.test_labels, drop_pairs(scores, data.test_filter), frequency, k=1, n_bins=8
-    )
-    share = 100 / data.n_test
-    counts = zip(bins.names, bins.n_predicted, bins.n_hits, strict=True)
-    return {name: (round(share * n, 1), round(share * hits, 1)) for name, n, hits in counts}
+    counts = zip(bins.names, bins.n_predicted / n_rows, bins.n_hits / n_rows, strict=True)
+    return {name: (round(100 * n, 1), round(100 * hits, 1)) for name, n, hits in counts}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("folder")
-    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    benchmark.add_run_arguments(parser)
     parser.add_argument("--variant", nargs="+", default=["{}"])
-    parser.add_argument("--hold-out", type=int)
     parser.add_argument("--weights", nargs="+", default=[])
-    arguments = parser.parse_args()
-    data = load_xc_repository(arguments.folder)
-    if arguments.hold_out:
-        data = hold_out(data, arguments.hold_out)
-    weights = {pair: [float(part) for part in pair.split(",")] for pair in arguments.weights}
-    name = arguments.folder.rstrip("/").rpartition("/")[2]
-    for variant in arguments.variant:
-        for seed in arguments.seed:
+    options = parser.parse_args()
+    data = benchmark.load_folder(options.folder, hold_out=options.hold_out, texts=True)
+    weights = {pair: [float(part) for part in pair.split(",")] for pair in options.weights}
+    known = {"dataset": options.folder.name, "hold_out": options.hold_out}
+    for variant in options.variant:
+        for seed in options.seed:
             model, seconds = fit(data, ast.literal_eval(variant), seed)
+            run = {**known, "variant": variant, "seed": seed, "fit_cpu_s": seconds}
             for line in measure(model, data, weights):
-                line = {"fit_cpu_s": seconds, **line}
-                run = {"dataset": name, "variant": variant, "seed": seed}
-                run["hold_out"] = arguments.hold_out
-                sys.stdout.write(json.dumps({**run, **line}) + "\n")
-                sys.stdout.flush()
+                benchmark.write_line(run | line)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ the text lacks; "joint only" trains that sum alone; "frequency" adds the logarit
 to the logits in training, as prediction does.
 """
 
-import json
 import sys
 
 import numpy as np
 import torch
 from unified_heads import fit, measure
 
-from skxc.datasets import hold_out, load_xc_repository
+from skxc import benchmark
 from skxc.training import UnifiedTask
 from skxc.training._label_table import unit_rows
 from skxc.utils._unit_length import unit_length
@@ -69,14 +68,13 @@ LOSSES = {
 
 def main():
     folder, n_rows, *names = sys.argv[1:]
-    data = hold_out(load_xc_repository(folder), int(n_rows))
+    data = benchmark.load_folder(folder, hold_out=int(n_rows), texts=True)
     for name in names or LOSSES:
         UnifiedTask._loss_of = LOSSES[name]
         model, seconds = fit(data, {}, 0)
+        run = {"loss": name, "hold_out": int(n_rows), "fit_cpu_s": seconds}
         for line in measure(model, data, {}):
-            line = {"loss": name, "hold_out": int(n_rows), "fit_cpu_s": seconds, **line}
-            sys.stdout.write(json.dumps(line) + "\n")
-            sys.stdout.flush()
+            benchmark.write_line(run | line)
 
 
 if __name__ == "__main__":

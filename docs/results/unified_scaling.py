@@ -18,6 +18,9 @@ import time
 
 import numpy as np
 
+from skxc import UnifiedXC, benchmark
+from skxc.datasets import make_planted_xc
+
 SIZES = [10**3, 10**4, 10**5, 10**6]
 N_SAMPLES, BATCH, POOL, EPOCHS = 5120, 512, 1000, 4
 TOPICS = 2900  # enough for a million labels; the words of all sizes are the same
@@ -25,8 +28,6 @@ TOPICS = 2900  # enough for a million labels; the words of all sizes are the sam
 
 def measure(n_labels, dtype):
     """Fit once, and return the figures of this process."""
-    from skxc import UnifiedXC
-    from skxc.datasets import make_planted_xc
     from skxc.training import UnifiedTask
 
     data = make_planted_xc(
@@ -92,15 +93,14 @@ def main():
     parser.add_argument("--one", action="store_true", help="measure one size in this process")
     arguments = parser.parse_args()
     if arguments.one:
-        sys.stdout.write(json.dumps(measure(arguments.sizes[0], arguments.dtype)) + "\n")
+        benchmark.write_line(measure(arguments.sizes[0], arguments.dtype))
         return
     lines = []
     for size in arguments.sizes:
         command = [sys.executable, __file__, str(size), "--one", "--dtype", arguments.dtype]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         lines.append(json.loads(answer))
-        sys.stdout.write(answer)
-        sys.stdout.flush()
+        benchmark.write_line(lines[-1])
     draw(lines, arguments.picture)
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from skxc.benchmark import check_run, load_folder, run, summary_table, write_line
+from skxc.benchmark import (
+    add_run_arguments,
+    check_run,
+    load_folder,
+    run,
+    summary_table,
+    write_line,
+)
 from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
 
 DESCRIPTION = """\
@@ -34,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand with its options."""
     summary = "quality and cost of estimators on a data folder, one JSON line a run"
     parser = new_parser(subparsers, "benchmark", summary, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("folder", type=Path, help="a data folder; see the user guide for the files")
+    add_run_arguments(parser)
     parser.add_argument(
         "estimators",
         nargs="+",
@@ -42,18 +49,6 @@ def add_parser(subparsers: Any) -> None:
         help='an expression such as "DualEncoderXC(n_epochs=5)"',
     )
     add_graph_arguments(parser)
-    parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="values of random_state (default: 0)"
-    )
-    parser.add_argument(
-        "--texts", action="store_true", help="use texts even where features are given"
-    )
-    parser.add_argument(
-        "--hold-out",
-        type=int,
-        metavar="N",
-        help="score N training rows that are kept out of fit instead of the test rows",
-    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="append the lines to this file too"
     )
