@@ -31,11 +31,14 @@ class CalibrationRows:
     X : csr_array or ndarray of str objects, n rows
     y : csr_array, shape (n, n_labels)
     sample_weight : ndarray of float64, shape (n,)
+    own : csr_array of shape (n, n_labels), or None
+        Pairs that are no answers.
     """
 
     X: Features
     y: sp.csr_array
     sample_weight: NDArray[np.float64]
+    own: sp.csr_array | None
 
 
 def n_held_out(n_samples: int) -> int:
@@ -106,7 +109,7 @@ def train_and_calibrate(estimator: Any, data: TrainingSet) -> dict[str, Any]:
         del trial
         return {"model_": train(data), "calibrator_": calibrator}
     model = train(rest, held_out)
-    rows = CalibrationRows(held_out.X, held_out.y, held_out.sample_weight)
+    rows = CalibrationRows(held_out.X, held_out.y, held_out.sample_weight, held_out.own)
     calibrator = calibrate(estimator, model, held_out, data.n_labels)
     return {"model_": model, "calibrator_": calibrator, "calibration_rows_": rows}
 
@@ -117,7 +120,7 @@ def calibrate(
     """Return a calibrator fitted on the scores that a model gives to labelled rows."""
     from skxc.calibration import TopKCalibrator
 
-    scores = estimator._retrieve(model, rows.X, estimator.top_k, n_labels)
+    scores = estimator._retrieve(model, rows.X, rows.own, estimator.top_k, n_labels)
     # Labels that were added since then are right for none of these rows.
     y = sp.csr_array((rows.y.data, rows.y.indices, rows.y.indptr), shape=scores.shape)
     return TopKCalibrator().fit(scores, y, rows.sample_weight)

@@ -82,6 +82,58 @@ class LabelSideXC(BaseXC):
         )
 
 
+class SampleGraphMixin:
+    """Adds ``sample_graph`` to `fit`: edges from samples to the anchors of the graph."""
+
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"sample_graph": True}
+    _accepts_anchors: ClassVar[bool] = True
+
+    def fit(
+        self: Any,
+        X: Any,
+        y: Any,
+        *,
+        graph: Any = None,
+        sample_graph: Any = None,
+        label_features: Any = None,
+        groups: Any = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Any:
+        """Fit the estimator.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or sequence of str
+            Samples. Texts need a ``vectorizer`` or an estimator that reads texts.
+        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
+            Binary indicator, or one class per sample. Rows without labels are allowed.
+        graph : AnchorGraph, LabelGraph, sparse matrix or "cooccurrence", default=None
+            Edges from labels to anchors, whose texts or features have the form of `X`, or edges
+            between labels, whose anchors are the labels; overrides the constructor parameter.
+        sample_graph : sparse matrix of shape (n_samples, n_anchors), default=None
+            Edges from samples to the same anchors; cross-validation cuts it with the samples.
+        label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
+            Label texts or features; overrides the constructor parameter.
+        groups : array-like of shape (n_samples,), default=None
+            Families of samples; rows that are held out inside `fit` are whole groups.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights. An integer weight equals a repetition of the row.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(
+            X,
+            y,
+            graph=graph,
+            sample_graph=sample_graph,
+            label_features=label_features,
+            groups=groups,
+            sample_weight=sample_weight,
+        )
+
+
 class NewLabelsMixin:
     """Adds `add_labels` to an estimator whose model has ``with_labels(features)``."""
 
@@ -147,6 +199,8 @@ class NewLabelsMixin:
             "label_names_": names and [*(self.label_names_ or []), *names],
             "label_frequency_": np.pad(self.label_frequency_, (0, n_new)),
         }
+        if self.own_labels_ is not None:
+            grown["own_labels_"] = self.own_labels_.extended(features)
         return LabelSide(vars(self), self._vectorize).check(features), grown
 
 
@@ -165,7 +219,7 @@ class EmbeddingMixin(TransformerMixin):
         -------
         ndarray of float32 of shape (n, d)
         """
-        X = self._check_X(X)
+        X, _ = self._check_X(X)
         return self._current(self.model_).embed(X)
 
     def __sklearn_tags__(self) -> Tags:

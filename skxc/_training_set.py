@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
+from skxc._own_labels import OwnLabels
 from skxc.labels import AnchorGraph, LabelGraph, check_graph, check_label_features
 from skxc.utils._canonical import canonical_rows
 from skxc.utils._validation import Target, as_csr, as_texts, check_target, is_text_sequence
@@ -40,6 +41,8 @@ class TrainingSet:
         Edges of the samples to anchors.
     groups : ndarray of int64, shape (n,), or None
         Families of samples, which a held-out part keeps together.
+    own : csr_array of shape (n, n_labels), or None
+        Pairs of a row and a label with its own text that are no answers (see `OwnLabels`).
     label_names : list of str or None
         Names of the labels.
     source : tuple of (X, y)
@@ -55,6 +58,7 @@ class TrainingSet:
     graph: LabelGraph | AnchorGraph | str | None = None
     sample_graph: sp.csr_array | None = None
     groups: NDArray[np.int64] | None = None
+    own: sp.csr_array | None = None
     label_names: list[str] | None = None
     source: tuple[Any, Any] = (None, None)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class TrainingSet:
             sample_weight=self.sample_weight[rows],
             sample_graph=None if self.sample_graph is None else self.sample_graph[rows],
             groups=None if self.groups is None else self.groups[rows],
+            own=None if self.own is None else self.own[rows],
         )
 
 
@@ -128,6 +133,9 @@ def training_set(
             "`y` must hold at least one label in a row of positive weight, but all "
             f"{len(rows)} different rows have none. Check how `y` was built."
         )
+    own = None
+    if target.layout != "classes" and estimator._drops_own_labels:
+        own = OwnLabels.learned(samples[rows], label_features, y_rows)
     X_rows, vectorizer = fit_vectorizer(estimator, samples[rows], label_features)
     if vectorizer is not None:
         attributes["vectorizer_"] = vectorizer
@@ -140,11 +148,13 @@ def training_set(
         graph=side.check_anchors(graph),
         sample_graph=None if sample_graph is None else sample_graph[rows],
         groups=None if groups is None else groups[rows],
+        own=None if own is None else own.pairs(samples[rows]),
         label_names=names or target.names,
         source=(X, y),
         attributes=attributes,
     )
     attributes |= {
+        "own_labels_": own,
         "classes_": classes,
         "n_labels_": data.n_labels,
         "label_names_": data.label_names,
@@ -184,19 +194,22 @@ def check_samples(estimator: Any, X: Any) -> tuple[Features, dict[str, Any]]:
     return matrix, {"input_layout_": "matrix", **found}
 
 
-def check_new_samples(estimator: Any, X: Any) -> Features:
-    """Return the samples of a fitted estimator as its model wants them."""
+def check_new_samples(estimator: Any, X: Any) -> tuple[Features, sp.csr_array | None]:
+    """Return the samples of a fitted estimator as its model wants them, and their own labels."""
+    rule = estimator.own_labels_
     if estimator.input_layout_ == "matrix":
-        return as_csr(
+        rows = as_csr(
             validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, reset=False)
         )
+        return rows, None if rule is None else rule.pairs(rows)
     if not (isinstance(X, str) or is_text_sequence(X)):
         raise ValueError(
             f"`X` must be a sequence of texts, as in fit, but is a {type(X).__name__}."
         )
     texts = as_texts(X, "X")
+    own = None if rule is None else rule.pairs(texts)
     vectorizer = getattr(estimator, "vectorizer_", None)
-    return texts if vectorizer is None else estimator._vectorize(vectorizer, texts)
+    return (texts if vectorizer is None else estimator._vectorize(vectorizer, texts)), own
 
 
 def fit_vectorizer(

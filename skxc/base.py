@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from skxc import _outputs
 from skxc._hold_out import SMALL_SAMPLE, train_and_calibrate
 from skxc._model import Fit, Model, of_model
+from skxc._own_labels import depth_for, without_own
 from skxc._params import Parameterized, PositiveInt, Share, params
 from skxc._state import StateMixin
 from skxc._training_set import Features, TrainingSet, check_new_samples, check_truth, training_set
@@ -66,6 +67,8 @@ class BaseXC(ClassifierMixin, StateMixin, Parameterized):
     _accepts_anchors: ClassVar[bool] = False
     # Strings that may stand for a graph, such as "cooccurrence".
     _named_graphs: ClassVar[tuple[str, ...]] = ()
+    # Whether labels with a sample's own text can be no answers.
+    _drops_own_labels: ClassVar[bool] = False
     # Parameters that change the scores of a fitted estimator.
     _search_parameters: ClassVar[tuple[str, ...]] = ()
 
@@ -136,28 +139,30 @@ class BaseXC(ClassifierMixin, StateMixin, Parameterized):
 
     # ---- predict
 
-    def _check_X(self, X: Any) -> Features:
-        """Return the samples of a fitted estimator as its model wants them."""
+    def _check_X(self, X: Any) -> tuple[Features, sp.csr_array | None]:
+        """Return samples as the model wants them, and their own labels."""
         check_is_fitted(self)
         self._check_changed_parameters()
         return check_new_samples(self, X)
 
-    def _search(self, model: Any, X: Features, k: int) -> TopK:
-        """Return the k best labels of checked samples."""
+    def _search(self, model: Any, X: Features, own: sp.csr_array | None, k: int) -> TopK:
+        """Return the k best labels of checked samples that are not their own."""
         model = self._current(model)
-        return model.search(model.queries(X), k)
+        return without_own(model.search(model.queries(X), depth_for(k, own)), own, k)
 
-    def _retrieve(self, model: Any, X: Features, k: int, n_labels: int) -> sp.csr_array:
+    def _retrieve(
+        self, model: Any, X: Features, own: sp.csr_array | None, k: int, n_labels: int
+    ) -> sp.csr_array:
         """Return the scores of the k best labels of every row as CSR."""
-        return pack_topk(*self._search(model, X, min(k, n_labels)), n_labels)
+        return pack_topk(*self._search(model, X, own, min(k, n_labels)), n_labels)
 
     def _retrieve_for_output(self, X: Any) -> sp.csr_array:
         """Return scores for the layout of the target: the best labels, or all for dense answers."""
-        X = self._check_X(X)
+        X, own = self._check_X(X)
         if self.target_layout_ == "sparse":
-            return self._retrieve(self.model_, X, self.top_k, self.n_labels_)
+            return self._retrieve(self.model_, X, own, self.top_k, self.n_labels_)
         _outputs.check_dense_size(X.shape[0], self.n_labels_)
-        return self._retrieve(self.model_, X, self.n_labels_, self.n_labels_)
+        return self._retrieve(self.model_, X, own, self.n_labels_, self.n_labels_)
 
     def decision_function(self, X: Any) -> sp.csr_array | NDArray:
         """Return the scores of the best labels.
@@ -232,7 +237,7 @@ class BaseXC(ClassifierMixin, StateMixin, Parameterized):
         if self.target_layout_ == "classes":
             if self.n_labels_ == 2 and "calibrator_" in vars(self):
                 return self.classes_[(self._log_odds(X) > 0).astype(int)]
-            best = self._search(self.model_, self._check_X(X), 1)[0][:, 0]
+            best = self._search(self.model_, *self._check_X(X), 1)[0][:, 0]
             return self.classes_[np.maximum(best, 0)]
         probabilities = self._probabilities(X)
         if isinstance(probabilities, np.ndarray):
@@ -259,11 +264,11 @@ class BaseXC(ClassifierMixin, StateMixin, Parameterized):
         scores : ndarray of float32, shape (n, k)
             Their scores, as in ``decision_function``; -inf where a row runs out.
         """
-        X = self._check_X(X)
+        X, own = self._check_X(X)
         k = self.top_k if k is None else k
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"`k` must be an integer of at least 1, but is {k!r}.")
-        indices, scores = self._search(self.model_, X, min(int(k), self.n_labels_))
+        indices, scores = self._search(self.model_, X, own, min(int(k), self.n_labels_))
         return _outputs.padded(indices, scores, int(k), self.n_labels_)
 
     def predict_labels(self, X: Any, k: int | None = None) -> list[list[Any]]:
@@ -307,9 +312,9 @@ class BaseXC(ClassifierMixin, StateMixin, Parameterized):
         check_is_fitted(self)
         if self.target_layout_ == "classes":
             return super().score(X, y, sample_weight)
-        X = self._check_X(X)
+        X, own = self._check_X(X)
         truth, weight = check_truth(y, sample_weight, X.shape[0], self.n_labels_)
-        indices, _ = self._search(self.model_, X, 1)
+        indices, _ = self._search(self.model_, X, own, 1)
         best = pack_topk(indices, np.ones(indices.shape, dtype=np.float32), self.n_labels_)
         hits = np.asarray(best.multiply(truth).sum(axis=1)).ravel()
         return float(np.average(hits, weights=weight))

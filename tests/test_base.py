@@ -281,9 +281,9 @@ class Recorder(CentroidXC):
         self.fits.append(fit)
         return super()._train(fit)
 
-    def _retrieve(self, model, X, k, n_labels):
+    def _retrieve(self, model, X, *arguments):
         self.calibrated.append(X.shape[0])
-        return super()._retrieve(model, X, k, n_labels)
+        return super()._retrieve(model, X, *arguments)
 
 
 def trainings(model, X, y, **arguments):

@@ -63,12 +63,16 @@ def canonical_rows(
     return kept[starts], np.add.reduceat(weight[kept], starts)
 
 
+def hash_rows(part: Any) -> NDArray[np.uint64]:
+    """Return a (n, 2) hash of texts or of the rows of a csr_array."""
+    return _hash_csr(part) if isinstance(part, sp.csr_array) else _hash_texts(part)
+
+
 def _hash_parts(parts: list[Any]) -> NDArray[np.uint64]:
     """Return a (n, 2) hash of the rows of all parts together."""
     total = np.zeros((parts[0].shape[0], 2), dtype=np.uint64)
     for number, part in enumerate(parts, start=1):
-        hashes = _hash_csr(part) if isinstance(part, sp.csr_array) else _hash_texts(part)
-        total += _mix(hashes + np.uint64(number))
+        total += _mix(hash_rows(part) + np.uint64(number))
     return total
 
 

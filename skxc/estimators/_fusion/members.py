@@ -1,0 +1,232 @@
+"""Members of a fusion: estimators of this package, pipelines, any classifier, frozen or not."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.parallel import Parallel, delayed
+
+from skxc._training_set import Features, TrainingSet
+from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
+from skxc.utils._random import root_seed, stream
+from skxc.utils._sparse import TopK, rank_rows, top_k
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Members = list[tuple[str, Any]]
+
+
+def default_members() -> Members:
+    """Return the recommended members, unfitted."""
+    from skxc.estimators import DualEncoderXC, LinearTreeXC
+
+    return [("tree", LinearTreeXC()), ("dual", DualEncoderXC())]
+
+
+class NamedMembers(_BaseComposition):
+    """An estimator whose members are parameters by their names."""
+
+    estimators: Any
+
+    def _named_members(self) -> list[tuple[str, Any]]:
+        """Return the members as given, or the default ones."""
+        return default_members() if self.estimators is None else list(self.estimators)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, and with `deep` those of the members as ``name__parameter``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to object
+        """
+        return self._get_params("estimators", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, a member by its name, or its parameters such as ``dual__n_epochs``.
+
+        Default members first become a list in `estimators`.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+        """
+        if self.estimators is None and "estimators" not in params:
+            names = {name for name, _ in default_members()}
+            if names & {key.partition("__")[0] for key in params}:
+                self.estimators = default_members()
+        self._set_params("estimators", **params)
+        return self
+
+
+def can_add_labels(fusion: Any) -> bool:
+    """Return whether all members of a fusion, fitted or not, have `add_labels`."""
+    model = vars(fusion).get("model_")
+    members = [m for _, m in fusion._named_members()] if model is None else model.members
+    return all(hasattr(member, "add_labels") for member in members)
+
+
+def fresh_members(named: Members, given: Any, random_state: Any) -> list[Any]:
+    """Return checked clones of the members, with seeds where they have none."""
+    if not named or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in named):
+        raise ValueError(
+            "`estimators` must be a list of (name, estimator) pairs with at least one pair, "
+            f"but is {given!r}. Write [('tree', LinearTreeXC())], for example."
+        )
+    for name, member in named:
+        if isinstance(member, type) or not (
+            hasattr(member, "fit")
+            and (hasattr(member, "predict_topk") or hasattr(member, "decision_function"))
+        ):
+            raise ValueError(
+                f"`estimators` must hold classifiers with predict_topk or decision_function, "
+                f"but {name!r} is {member!r}. Pass an instance such as LinearTreeXC()."
+            )
+    members = [clone(member) for _, member in named]
+    if random_state is not None:
+        seed = root_seed(random_state)
+        for (name, _), member in zip(named, members, strict=True):
+            _give_seeds(member, int(stream(seed, name).integers(2**31)))
+    return members
+
+
+def check_shares(weights: Any, n_members: int) -> NDArray[np.float64] | None:
+    """Return given shares of the members, None where they are to be learned."""
+    if weights is None:
+        return None
+    shares = np.asarray(weights, dtype=np.float64)
+    valid = shares.shape == (n_members,) and (shares >= 0).all() and np.isfinite(shares).all()
+    if not valid or shares.sum() == 0:
+        raise ValueError(
+            f"`weights` must hold {n_members} non-negative numbers that are not all zero, one "
+            f"per member, but is {weights!r}. Use None to learn them."
+        )
+    return shares
+
+
+def is_frozen(member: Any) -> bool:
+    """Return whether a member is used as it is."""
+    return isinstance(member, FrozenEstimator)
+
+
+def all_frozen(members: list[Any]) -> bool:
+    """Return whether no member is to be fitted."""
+    return all(map(is_frozen, members))
+
+
+def known_frequency(members: list[Any], n_labels: int) -> dict[str, Any]:
+    """Return label frequencies of a member that was fitted on the training rows; zeros if none."""
+    for member in members:
+        if hasattr(member, "label_frequency_"):
+            return {
+                "label_frequency_": member.label_frequency_,
+                "n_samples_fit_": member.n_samples_fit_,
+            }
+    return {"label_frequency_": np.zeros(n_labels), "n_samples_fit_": 0}
+
+
+def fit_members(members: list[Any], data: TrainingSet, n_jobs: int | None) -> list[Any]:
+    """Return the members, fitted on `data` unless they are frozen."""
+    return Parallel(n_jobs=n_jobs)(delayed(_fit_member)(member, data) for member in members)
+
+
+def check_takers(named: Members, data: TrainingSet) -> None:
+    """Raise if a graph would reach no member at all, or a frozen member knows other labels."""
+    for name, member in named:
+        n_labels = len(getattr(member, "classes_", ())) if is_frozen(member) else 0
+        if n_labels and n_labels != data.n_labels:
+            raise ValueError(
+                f"The frozen member {name!r} must know the {data.n_labels} labels of `y`, but "
+                f"was fitted with {n_labels}. Pass a `y` with the columns of its training."
+            )
+    bare = [member for _, member in named if not is_frozen(member)]
+    handed = {name for member in bare for name in _arguments(member, data)}
+    for name in ("graph", "sample_graph"):
+        if bare and getattr(data, name) is not None and name not in handed:
+            raise ValueError(
+                f"`{name}` must be of a kind that some member uses, but none of "
+                f"{[type(member).__name__ for _, member in named]} takes it. "
+                f"Leave it out, or add a member that does."
+            )
+
+
+def ask(member: Any, X: Features, k: int) -> TopK:
+    """Return the k best labels of every row; pipelines have no predict_topk, but scores."""
+    if hasattr(member, "predict_topk"):
+        return member.predict_topk(X, k)
+    scores = member.decision_function(X)
+    if sp.issparse(scores):
+        return rank_rows(sp.csr_array(scores), k)
+    return top_k(np.asarray(scores), k)
+
+
+def grown(member: Any, features: Features) -> Any:
+    """Return a copy of a member with new labels."""
+    if is_frozen(member):
+        return FrozenEstimator(grown(member.estimator, features))
+    names = None
+    if getattr(member, "label_names_", None) is not None:
+        # The fusion answers with its own names; those of members only have to be there.
+        first = member.n_labels_
+        names = [str(label) for label in range(first, first + features.shape[0])]
+    return copy.copy(member).add_labels(features, label_names=names)
+
+
+def _give_seeds(member: Any, seed: int) -> None:
+    """Set every `random_state` of a member that is None."""
+    if is_frozen(member):
+        return
+    names = [
+        name
+        for name, value in member.get_params().items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    ]
+    member.set_params(**dict.fromkeys(names, seed))
+
+
+def _fit_member(member: Any, data: TrainingSet) -> Any:
+    """Return a member fitted with those of the arguments that its `fit` takes."""
+    if is_frozen(member):
+        return member
+    return member.fit(data.X, data.y, **_arguments(member, data))
+
+
+def _arguments(member: Any, data: TrainingSet) -> dict[str, Any]:
+    """Return the keyword arguments of `data` that a member's `fit` takes."""
+    label_features = data.label_features
+    if label_features is not None:
+        label_features = LabelTexts(label_features, names=data.label_names)
+    arguments = {
+        "graph": data.graph if _takes_graph(member, data.graph) else None,
+        "sample_graph": data.sample_graph,
+        "label_features": label_features,
+        "groups": data.groups,
+        "sample_weight": data.sample_weight,
+    }
+    known = inspect.signature(member.fit).parameters
+    return {name: value for name, value in arguments.items() if value is not None and name in known}
+
+
+def _takes_graph(member: Any, graph: LabelGraph | AnchorGraph | str | None) -> bool:
+    """Return whether a member's `fit` takes a graph of this kind."""
+    if isinstance(graph, str):
+        return graph in getattr(member, "_named_graphs", ())
+    if isinstance(graph, AnchorGraph):
+        return getattr(member, "_accepts_anchors", False)
+    return "graph" in inspect.signature(member.fit).parameters
