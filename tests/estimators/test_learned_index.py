@@ -1,22 +1,28 @@
-"""LearnedIndexXC: what it finds, its settings, the ranker, and what it gives to others."""
+"""LearnedIndexXC: what it finds, its settings, what a failed fit leaves, and what others get."""
 
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import RidgeClassifier
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 import skxc
-from skxc import DualEncoderXC, LabelGraph, LabelTexts, LearnedIndexXC, LinearTreeXC
-from skxc.base import TrainingSet
+from skxc import DualEncoderXC, LabelGraph, LabelTexts, LearnedIndexXC
 from skxc.datasets import make_planted_xc
-from skxc.encoders import FrozenEncoder
-from skxc.indices import LabelIndex
-from skxc.linear import SparseRanker
-from skxc.metrics import recall_at_k
+from skxc.encoders import BagEncoder, FrozenEncoder
+from skxc.metrics import ece_at_k, precision_at_k, recall_at_k
+from skxc.ranking import NeighborVotes
+from skxc.training import Training
+from tests.toys import assert_same_model
+
+torch = pytest.importorskip("torch")
+
+from skxc.estimators._learned_index import Clusters, Edges, LabelClassifiers  # noqa: E402
+from skxc.estimators._learned_index.task import LearnedIndexTask  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +33,14 @@ def data():
     )
 
 
-def make(**params):
-    return LearnedIndexXC(**{"tree_epochs": 4, "n_epochs": 4, "random_state": 0, **params})
+SMALL = BagEncoder(dim=64, n_buckets=0)
+
+
+def make(tree_epochs=4, **params):
+    clusters = {"clusters__n_epochs": tree_epochs}
+    clusters |= {key: params.pop(key) for key in [*params] if "__" in key}
+    model = LearnedIndexXC(**{"encoder": SMALL, "n_epochs": 4, "random_state": 0, **params})
+    return model.set_params(**clusters)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +50,12 @@ def model(data):
 
 @pytest.fixture(scope="module")
 def tree(data):
-    return make(tree_epochs=8, n_epochs=0).fit(data.train_texts, data.train_labels)
+    return make(edges=False).fit(data.train_texts, data.train_labels)
+
+
+def changed(model, **params):
+    """Return a fitted model with other parameters; the given one stays as it is."""
+    return pickle.loads(pickle.dumps(model)).set_params(**params)
 
 
 def recall(model, data, k=10):
@@ -96,12 +113,37 @@ def test_only_edges_of_beam_clusters_lead_to_predictions(model, data):
 
 
 def test_beam_and_shortlist_can_be_changed_after_fit(model, data):
-    wide = clone(model)
-    wide.__dict__.update(model.__dict__)
-    wide.set_params(beam_width=model.sizes_.n_clusters, shortlist_size=150)
+    wide = changed(model, beam_width=model.sizes_.n_clusters, shortlist_size=150)
     assert recall(wide, data, 50) >= recall(model, data, 50)
-    wide.set_params(shortlist_size=5, top_k=5)
-    assert (wide.predict_topk(data.test_texts)[0] >= 0).sum(axis=1).max() == 5
+    narrow = changed(model, beam_width=1)
+    edges = narrow.label_index_.to_csr()
+    beam, _ = narrow.label_index_.beam(narrow.transform(data.test_texts), 1)
+    found, _ = narrow.predict_topk(data.test_texts)
+    for row in range(20):
+        assert set(found[row][found[row] >= 0]) <= set(edges[beam[row]].indices)
+    short = changed(model, shortlist_size=5, top_k=5)
+    assert (short.predict_topk(data.test_texts)[0] >= 0).sum(axis=1).max() == 5
+    assert (
+        short.predict_topk(data.test_texts)[0] != model.predict_topk(data.test_texts, 5)[0]
+    ).any()
+
+
+def test_probabilities_after_a_change_are_calibrated_anew_or_refused(model, data):
+    with pytest.raises(ValueError, match=r"changed after fit.*no held-out rows are kept"):
+        changed(model, beam_width=1).predict_proba(data.test_texts)
+    large = make_planted_xc(
+        2600, 60, n_test=600, vocabulary_gap=0.0, unseen_fraction=0.0, random_state=1
+    )
+    other = make(1, n_epochs=2, top_k=20).fit(large.train_texts, large.train_labels)
+    first = other.predict_proba(large.test_texts)
+    assert ece_at_k(large.test_labels, first, 3) < 0.1
+    other.set_params(beam_width=1, shortlist_size=30)
+    second = other.predict_proba(large.test_texts)
+    assert abs(first - second).max() > 0.01
+    assert ece_at_k(large.test_labels, second, 3) < 0.1
+    # The scores fell, and the old calibrator would be wrong about them.
+    stale = other.calibrator_.transform(other.decision_function(large.test_texts))
+    assert abs(stale - second).max() > 0.01
 
 
 @pytest.mark.parametrize("n_labels", [1, 2, 3, 50])
@@ -109,14 +151,14 @@ def test_few_labels(n_labels):
     rng = np.random.default_rng(0)
     y = sp.csr_array((rng.random((40, n_labels)) < 0.5).astype(int))
     X = sp.csr_array(y @ rng.random((n_labels, 12)) + 0.01)
-    model = make(tree_epochs=1, n_epochs=1).fit(X, y)
+    model = make(1, n_epochs=1).fit(X, y)
     assert (model.predict_topk(X, 1)[0] >= 0).all()
     assert model.saturated_edges_ <= 0.5 or n_labels <= 3
 
 
 def test_labels_without_rows_are_not_predicted(data):
     y = sp.csr_array(sp.hstack([data.train_labels, sp.csr_array((1200, 7))]))
-    model = make(tree_epochs=1, n_epochs=1).fit(data.train_texts, y)
+    model = make(1, n_epochs=1).fit(data.train_texts, y)
     assert model.predict_topk(data.test_texts, 100)[0].max() < 150
     assert model.coverage_ == 1
 
@@ -124,35 +166,20 @@ def test_labels_without_rows_are_not_predicted(data):
 # ---- settings
 
 
-def test_as_published():
-    model = LearnedIndexXC.as_published(n_epochs=3)
-    assert (model.edge_init, model.edge_cap, model.keep_tree_edges) == ("random", "clamp", False)
-    assert model.restart_classifiers
-    assert model.n_scored is None
-    assert model.n_epochs == 3
-
-
-@pytest.mark.filterwarnings("ignore:`coverage_` is")
-def test_published_settings_train(data):
-    model = LearnedIndexXC.as_published(
-        recluster_epochs=1, tree_epochs=3, n_epochs=3, averaged_epochs=2, random_state=0
-    ).fit(data.train_texts, data.train_labels)
-    assert len(model.history_) == 7
-    assert recall(model, data) > 0.1
-
-
 def test_labels_that_cannot_be_reached_are_warned_of(data):
-    with pytest.warns(UserWarning, match=r"`coverage_` is 0\.\d+: no cluster leads"):
-        model = make(
-            tree_epochs=1, n_epochs=1, edges_per_cluster=4, beta=1.0, keep_tree_edges=False
-        ).fit(data.train_texts, data.train_labels)
+    with pytest.warns(UserWarning, match=r"`coverage_` is 0\.\d+: no cluster leads") as caught:
+        model = make(1, n_epochs=1, edges=Edges(edges_per_cluster=4)).fit(
+            data.train_texts, data.train_labels
+        )
     assert model.coverage_ < 1
+    # Small data train twice; what is warned of is the model that is kept.
+    assert len([w for w in caught if "`coverage_`" in str(w.message)]) == 1
 
 
-def test_keeping_tree_edges_reaches_all_labels_whatever_their_number(data):
+def test_edges_of_the_tree_reach_all_labels_where_they_have_room(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = make(tree_epochs=1, n_epochs=1, edges_per_cluster=12, beta=5.0).fit(
+        model = make(1, n_epochs=1, edges=Edges(edges_per_cluster=12)).fit(
             data.train_texts, data.train_labels
         )
     assert model.coverage_ == 1
@@ -160,54 +187,59 @@ def test_keeping_tree_edges_reaches_all_labels_whatever_their_number(data):
 
 def test_saturated_edges_are_warned_of(data):
     with pytest.warns(UserWarning) as caught:
-        make(tree_epochs=1, n_epochs=1, beta=1e4, edge_cap="clamp", edge_init="random").fit(
-            data.train_texts, data.train_labels
-        )
+        make(1, n_epochs=1, edges=Edges(beta=1e5)).fit(data.train_texts, data.train_labels)
     assert any("`saturated_edges_` is" in str(w.message) for w in caught)
-    assert any("`beta` is 10000" in str(w.message) for w in caught)
+    assert any("`beta` is 100000" in str(w.message) for w in caught)
 
 
-def test_the_gain_of_edges_goes_with_their_cap(data):
-    sizes = {}
-    for cap in ("soft", "clamp"):
-        model = make(tree_epochs=1, n_epochs=1, edge_cap=cap)
-        sizes[cap] = model.fit(data.train_texts[:200], data.train_labels[:200]).sizes_
-    assert sizes["soft"].beta == 2 * sizes["soft"].edges_per_cluster
-    assert sizes["clamp"].beta <= sizes["clamp"].edges_per_cluster / 2
+def test_sizes_are_those_that_are_given(data):
+    model = make(
+        1,
+        n_epochs=1,
+        clusters__n_clusters=8,
+        clusters__alpha=1.25,
+        edges=Edges(edges_per_cluster=40, beta=90.0),
+        beam_width=3,
+        shortlist_size=50,
+        top_k=10,
+    ).fit(data.train_texts, data.train_labels)
+    sizes, index = model.sizes_, model.label_index_
+    assert (sizes.n_clusters, sizes.edges_per_cluster) == (8, 40) == index.edge_labels.shape
+    assert (sizes.alpha, sizes.beta) == (1.25, 90.0)
+    assert (index.beam_width, index.shortlist_size, index.gain) == (3, 50, 1.25)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"edge_init": "random"},
-        {"edge_init": "shares"},
-        {"edge_cap": "clamp"},
-        {"path_loss_weight": 0.5},
-        {"restart_classifiers": True},
-        {"recluster_epochs": 1},
-        {"averaged_epochs": 2},
-        {"n_scored": None},
-        {"dropout": 0.6},
-        {"cluster_learning_rate": 0.02},
-        {"label_learning_rate": 0.02},
+        {"clusters__alpha": 1.0},
+        {"clusters__n_clusters": 4},
+        {"clusters__learning_rate": 0.02},
+        {"clusters__n_epochs": 3},
+        {"edges__beta": 5.0},
+        {"edges__edges_per_cluster": 30},
+        {"edges__fine_tuning": 0.1},
+        {"edges": False},
+        {"classifiers__path_loss_weight": 0.5},
+        {"classifiers__n_scored": None},
+        {"classifiers__dropout": 0.6},
+        {"classifiers__learning_rate": 0.02},
+        {"beam_width": 1},
         {"learning_rate": 0.02},
-        {"fine_tuning": 0.1},
         {"batch_size": 32},
-        {"keep_tree_edges": False, "edges_per_cluster": 30},
+        {"training__max_grad_norm": 0.1},
         {"graph": "cooccurrence"},
     ],
     ids=str,
 )
 def test_every_setting_does_something(data, changes):
-    rows = slice(0, 200)
-    texts, y = data.train_texts[rows], data.train_labels[rows]
+    texts, y = data.train_texts[:200], data.train_labels[:200]
+    plain = make(2, n_epochs=2, classifiers=LabelClassifiers(n_scored=20), calibration=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        plain, changed = (
-            make(tree_epochs=2, n_epochs=2, n_scored=20).set_params(**params).fit(texts, y)
-            for params in ({}, changes)
-        )
-    first, second = (m.decision_function(data.test_texts[:20]) for m in (plain, changed))
+        other = clone(plain).set_params(**changes).fit(texts, y)
+        plain.fit(texts, y)
+    first, second = (m.decision_function(data.test_texts[:20]) for m in (plain, other))
     assert abs(first - second).max() > 1e-4
 
 
@@ -220,22 +252,23 @@ def test_sides_start_the_clusters_together():
     same = group[:, None] == group
     side = np.eye(4)[group] @ rng.random((4, 32))
 
-    def together(**sides):
-        model = make(n_clusters=4, tree_epochs=1, n_epochs=0, graph_weight=1.0).fit(X, y, **sides)
+    def together(graph_weight=1.0, **sides):
+        clusters = Clusters(n_clusters=4, graph_weight=graph_weight)
+        model = make(1, n_epochs=1, clusters=clusters, edges=False).fit(X, y, **sides)
         parents = model.label_index_.parents()
         return np.mean((parents[:, None] == parents)[same])
 
     assert together() < 0.5
-    assert together(graph=LabelGraph(sp.csr_array(same * 1.0))) > 0.7
+    graph = LabelGraph(sp.csr_array(same * 1.0))
+    assert together(graph=graph) > 0.7
+    assert together(0.0, graph=graph) == together()
     assert together(label_features=sp.csr_array(side)) > 0.7
 
 
 def test_names_of_labels_reach_the_index(data):
     names = [f"label {i}" for i in range(150)]
     labels = LabelTexts(data.label_texts, names)
-    model = make(tree_epochs=1, n_epochs=1).fit(
-        data.train_texts, data.train_labels, label_features=labels
-    )
+    model = make(1, n_epochs=1).fit(data.train_texts, data.train_labels, label_features=labels)
     assert model.label_index_.labels_of(0, k=1)[0][0] in names
     assert model.label_index_.clusters_of("label 3") == model.label_index_.clusters_of(3)
 
@@ -244,191 +277,164 @@ def test_dense_embeddings_as_features():
     rng = np.random.default_rng(0)
     y = np.eye(6)[rng.integers(6, size=200)].astype(int)
     X = y @ rng.normal(size=(6, 10)) + 0.1 * rng.normal(size=(200, 10))
-    model = make(encoder=FrozenEncoder(), batch_size=16, tree_epochs=10, n_epochs=10)
+    model = make(10, encoder=FrozenEncoder(), batch_size=16, n_epochs=10, calibration=None)
     model.fit(X, sp.csr_array(y))
     assert model.score(X, sp.csr_array(y)) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"clusters": Clusters(n_epochs=0)}, "'n_epochs' parameter of Clusters"),
+        ({"clusters": Clusters(alpha=0.0)}, "'alpha' parameter of Clusters"),
+        ({"clusters": Clusters(n_clusters=12)}, "`n_clusters` of Clusters must be a power of two"),
+        ({"edges": Edges(fine_tuning=2.0)}, "'fine_tuning' parameter of Edges"),
+        ({"edges": Edges(beta=-1.0)}, "'beta' parameter of Edges"),
+        ({"classifiers": LabelClassifiers(dropout=1.0)}, "'dropout' .* LabelClassifiers"),
+        ({"classifiers": LabelClassifiers(n_scored=0)}, "'n_scored' .* LabelClassifiers"),
+        ({"training": Training(patience=0)}, "'patience' parameter of Training"),
+        ({"training": Training(micro_batch_size=8)}, "`micro_batch_size` of Training must be None"),
+        ({"clusters": False}, "'clusters' parameter of LearnedIndexXC"),
+        ({"edges": True}, "'edges' parameter of LearnedIndexXC"),
+        ({"n_epochs": 0}, "'n_epochs' parameter of LearnedIndexXC"),
+        ({"beam_width": 0}, "'beam_width' parameter of LearnedIndexXC"),
+        ({"graph": "walks"}, "`graph` of LearnedIndexXC"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused(data, params, match, monkeypatch):
+    monkeypatch.setattr(LearnedIndexXC, "_train", None)  # nothing is trained before
+    with pytest.raises(ValueError, match=match):
+        LearnedIndexXC(**params).fit(data.train_texts[:50], data.train_labels[:50])
+
+
+def test_parameters_are_few():
+    assert len(LearnedIndexXC().get_params(deep=False)) <= 21
 
 
 # ---- running
 
 
-def test_early_stopping_keeps_the_best_epoch(data):
-    model = make(tree_epochs=3, n_epochs=3, early_stopping=True, n_iter_no_change=1)
+def test_early_stopping_keeps_the_best_epoch_and_delivers_it(data):
+    model = make(1, n_epochs=12, training=Training(patience=1), classifiers__learning_rate=0.1)
     model.fit(data.train_texts, data.train_labels)
-    assert all("held_out" in record for record in model.history_)
-    assert 2 <= len(model.history_) <= 6
+    figures = [record["held_out"] for record in model.history_[1:]]
+    assert len(figures) < 12
+    assert figures[-1] <= max(figures[:-1])
+    rows = model.calibration_rows_
+    delivered = precision_at_k(rows.y, model.decision_function(rows.X), k=1)
+    assert delivered == pytest.approx(max(figures))
 
 
-@pytest.mark.parametrize("averaged_epochs", [1, 3])
-def test_a_killed_fit_goes_on(data, tmp_path, averaged_epochs):
+class Killed(Exception):
+    pass
+
+
+def kill(monkeypatch, stage, epoch, error, trial=True):
+    """Let training fail at the start of an epoch of a stage."""
+    refresh, trainings = LearnedIndexTask.refresh, []
+
+    def failing(self, number, rng):
+        trainings.append(self) if self.name == "tree" and number == 0 else None
+        if self.name == stage and number == epoch and len(trainings) == (1 if trial else 2):
+            raise error
+        refresh(self, number, rng)
+
+    monkeypatch.setattr(LearnedIndexTask, "refresh", failing)
+
+
+@pytest.mark.parametrize(("stage", "epoch"), [("tree", 1), ("index", 0), ("index", 2)])
+def test_a_killed_fit_goes_on(data, tmp_path, monkeypatch, stage, epoch):
     texts, y = data.train_texts[:300], data.train_labels[:300]
-    params = {"tree_epochs": 2, "n_epochs": 3, "averaged_epochs": averaged_epochs}
-    plain = make(**params).fit(texts, y)
-
-    class Killed(Exception):
-        pass
-
-    class Killing(LearnedIndexXC):
-        def _train(self, run, task, n_epochs):
-            if task.name == "index" and run.held_out is None:
-                start = task.refresh
-
-                def refresh(epoch, rng):
-                    if epoch == n_epochs - 1:
-                        raise Killed
-                    start(epoch, rng)
-
-                task.refresh = refresh
-            return super()._train(run, task, n_epochs)
-
-    killing = Killing(**{**make(**params).get_params(), "checkpoint_dir": tmp_path})
-    with pytest.raises(Killed):
-        killing.fit(texts, y)
-    resumed = make(**params, checkpoint_dir=tmp_path).fit(texts, y)
-    for mine, theirs in zip(resumed.predict_topk(texts), plain.predict_topk(texts), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    plain = make(2, n_epochs=3).fit(texts, y)
+    training = Training(checkpoint_dir=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill(patch, stage, epoch, Killed(), trial=False)
+        make(2, n_epochs=3, training=training).fit(texts, y)
+    resumed = make(2, n_epochs=3, training=training).fit(texts, y)
+    assert_same_model(resumed, plain, texts)
+    assert resumed.history_ == plain.history_
 
 
-def test_a_warm_start_keeps_the_encoder(data):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Killed()], ids=repr)
+@pytest.mark.parametrize(("stage", "trial"), [("tree", True), ("index", False)])
+def test_an_interrupted_refit_changes_nothing(data, monkeypatch, error, stage, trial):
+    texts, y = data.train_texts[:200], data.train_labels[:200]
+    names = LabelTexts(data.label_texts, [f"label {i}" for i in range(150)])
+    model = make(1, n_epochs=2).fit(texts, y, label_features=names)
+    before = pickle.dumps(model)
+    kill(monkeypatch, stage, 0, error, trial)
+    with pytest.raises(type(error)):
+        model.fit(data.train_texts[200:400], data.train_labels[200:400, :100])
+    assert model.label_names_[3] == "label 3"
+    assert model.label_index_.label_names[3] == "label 3"
+    assert_same_model(model, pickle.loads(before), texts)
+
+
+def test_an_interrupted_first_fit_is_no_fit(data, monkeypatch, tmp_path):
+    texts, y = data.train_texts[:100], data.train_labels[:100]
+    model = make(1, n_epochs=1)
+    kill(monkeypatch, "index", 0, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(texts, y)
+    for use in (model.predict_topk, model.transform, lambda X: model.save(tmp_path / "model")):
+        with pytest.raises(NotFittedError):
+            use(texts)
+    assert not hasattr(model, "label_index_")
+    assert not (tmp_path / "model").exists()
+
+
+class FailingVectorizer(BaseEstimator):
+    def fit(self, texts, y=None):
+        raise RuntimeError("no words")
+
+    def transform(self, texts):
+        raise RuntimeError("no words")
+
+
+def test_a_failing_vectoriser_changes_nothing(data):
+    texts, y = data.train_texts[:100], data.train_labels[:100]
+    model = make(1, n_epochs=1, vectorizer=TfidfVectorizer()).fit(texts, y)
+    before = pickle.loads(pickle.dumps(model))
+    with pytest.raises(RuntimeError, match="no words"):
+        model.set_params(vectorizer=FailingVectorizer()).fit(texts[:50], y[:50])
+    assert_same_model(model, before, texts)
+
+
+# ---- saving
+
+
+@pytest.mark.parametrize("edges", [None, False], ids=["learned", "tree"])
+def test_saved_and_pickled_models_answer_the_same(data, tmp_path, edges):
     texts, y = data.train_texts[:300], data.train_labels[:300]
-    model = make(warm_start=True, learning_rate=1e-9, tree_epochs=1, n_epochs=1).fit(texts, y)
-    before = model.transform(texts)
-    again = model.fit(texts, y).transform(texts)
-    np.testing.assert_allclose(again, before, atol=1e-5)
-    fresh = make(learning_rate=1e-9, tree_epochs=1, n_epochs=1, random_state=5).fit(texts, y)
-    assert abs(fresh.transform(texts) - before).max() > 0.1
-
-
-# ---- the sparse ranker
-
-
-class Recorder(BaseEstimator):
-    """A ranker that gives constants, and remembers what it was asked."""
-
-    def fit(self, X, y, *, candidates):
-        self.shapes_ = (X.shape, y.shape, candidates.shape)
-        self.asked_ = []
-        return self
-
-    def decision_function(self, X, *, candidates):
-        self.asked_.append(int(np.diff(candidates.indptr).max()))
-        parts = (np.zeros(candidates.nnz, np.float32), candidates.indices, candidates.indptr)
-        return sp.csr_array(parts, shape=candidates.shape)
-
-
-def test_a_ranker_that_says_nothing_changes_nothing(data):
-    model = make(sparse_ranker=Recorder(), top_k=20).fit(data.train_texts, data.train_labels)
-    ranked = model.predict_topk(data.test_texts)
-    assert max(model.ranker_.asked_) <= 20
-    plain = model.set_params(sparse_ranker=None).predict_topk(data.test_texts)
-    for mine, theirs in zip(ranked, plain, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-class Sided(Recorder):
-    """A ranker that takes label features."""
-
-    def fit(self, X, y, *, candidates, label_features=None):
-        self.side_ = label_features
-        self.candidates_ = candidates
-        return super().fit(X, y, candidates=candidates)
-
-
-def test_a_ranker_gets_the_texts_of_labels_and_not_a_row_s_own_label(data):
-    # Rows that are called like a label do not have it: its text would teach the wrong thing.
-    texts = np.concatenate([data.train_texts[:200], data.label_texts])
-    y = sp.csr_array(sp.vstack([data.train_labels[:200], data.train_labels[200:350]]))
-    own = sp.csr_array(np.pad(np.eye(150), ((200, 0), (0, 0))))
-    y = sp.csr_array(y - y.multiply(own))
-    y.eliminate_zeros()
-    model = make(sparse_ranker=Sided(), tree_epochs=1, n_epochs=1, embedding_weight=0.5)
-    model.fit(texts, y, label_features=data.label_texts)
-    assert model.ranker_.side_.shape == (150, model.ranker_.shapes_[0][1])
-    lengths = np.sqrt(model.ranker_.side_[:, :256].power(2).sum(axis=1))
-    np.testing.assert_allclose(lengths, 0.5, rtol=1e-4)
-    candidates = model._own_candidates(
-        TrainingSet(
-            X=texts.astype(object),
-            y=y,
-            sample_weight=np.ones(350),
-            label_features=np.asarray(data.label_texts, dtype=object),
-        )
+    model = make(1, n_epochs=1, edges=edges, clusters__alpha=2.0).fit(
+        texts, y, label_features=LabelTexts(data.label_texts, [f"label {i}" for i in range(150)])
     )
-    assert candidates.multiply(own).nnz == 0
-    assert candidates.nnz > 350
-    assert make(sparse_ranker=Sided()).fit(texts[:100], y[:100]).ranker_.side_ is None
+    model.save(tmp_path / "model")
+    for copy in (skxc.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+        assert_same_model(copy, model, data.test_texts)
+        assert repr(copy) == repr(model)
+        assert copy.history_ == model.history_
+        assert copy.sizes_ == model.sizes_
+        assert copy.label_index_.label_names == model.label_names_
 
 
-class Weighted(Recorder):
-    """A ranker that takes weights of rows."""
-
-    def fit(self, X, y, *, candidates, sample_weight):
-        self.weight_ = sample_weight
-        return super().fit(X, y, candidates=candidates)
-
-
-def test_weights_of_rows_reach_the_ranker(data):
-    rows = slice(0, 60)
-    model = make(sparse_ranker=Weighted(), tree_epochs=1, n_epochs=1).fit(
-        data.train_texts[rows], data.train_labels[rows], sample_weight=np.full(60, 3.0)
-    )
-    assert set(model.ranker_.weight_) == {3.0}
-    assert 0 < model.trained_frequency_.sum() < model.label_frequency_.sum()
-    assert (model.trained_frequency_ % 3 == 0).all()
-
-
-@pytest.fixture(scope="module")
-def ranked(data):
-    return make(sparse_ranker=SparseRanker()).fit(data.train_texts, data.train_labels)
-
-
-def test_a_ranker_never_adds_candidates(ranked, data):
-    found, _ = ranked.predict_topk(data.test_texts, 100)
-    ranker, ranked.sparse_ranker = ranked.sparse_ranker, None
-    before, _ = ranked.predict_topk(data.test_texts, 100)
-    ranked.sparse_ranker = ranker
-    assert all(set(a) == set(b) for a, b in zip(found.tolist(), before.tolist(), strict=True))
-    assert (found != before).any()
-
-
-def test_a_ranker_ranks_better(ranked, data):
-    better = ranked.score(data.test_texts, data.test_labels)
-    ranker, ranked.sparse_ranker = ranked.sparse_ranker, None
-    plain = ranked.score(data.test_texts, data.test_labels)
-    ranked.sparse_ranker = ranker
-    assert better > plain
-    assert ranked.fusion_.weight_ > 0
-
-
-@pytest.mark.filterwarnings("ignore:Label not .* is present in all training examples")
-@pytest.mark.parametrize(
-    "ranker",
-    [LinearTreeXC(random_state=0), OneVsRestClassifier(RidgeClassifier())],
-    ids=["LinearTreeXC", "OneVsRestClassifier"],
-)
-def test_other_linear_estimators_rank_too(data, ranker):
-    texts, y = data.train_texts[:400], data.train_labels[:400]
-    kept = np.asarray(y.sum(axis=0)).ravel() > 2
-    model = make(sparse_ranker=ranker, tree_epochs=2, n_epochs=1).fit(texts, y[:, kept])
-    assert model.predict_topk(data.test_texts, 5)[0].shape == (300, 5)
-    assert not hasattr(ranker, "classes_")
-
-
-def test_models_with_a_ranker_answer_the_same_after_saving(ranked, data, tmp_path):
-    ranked.save(tmp_path / "model")
+def test_a_failing_save_leaves_model_and_folder(model, data, tmp_path, monkeypatch):
+    model.save(tmp_path / "model")
+    answers = model.predict_topk(data.test_texts)
+    broken = changed(model, vectorizer=FailingVectorizer())
+    with pytest.raises(ValueError, match="vectorizer"):
+        broken.save(tmp_path / "model")
     loaded = skxc.load(tmp_path / "model")
-    for mine, theirs in zip(
-        loaded.predict_topk(data.test_texts), ranked.predict_topk(data.test_texts), strict=True
-    ):
+    for mine, theirs in zip(loaded.predict_topk(data.test_texts), answers, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert isinstance(loaded.label_index_, LabelIndex)
 
 
 # ---- what it gives to others
 
 
 def test_another_estimator_searches_with_the_index(model, data):
-    other = DualEncoderXC(n_epochs=2, random_state=0, neighbor_weight=0.2)
+    other = DualEncoderXC(n_epochs=2, random_state=0, votes=NeighborVotes(weight=0.2))
     other.set_params(index=model.label_index_)
     other.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
     through = other.predict_topk(data.test_texts, 5)[0]
@@ -444,20 +450,3 @@ def test_candidates_for_anybody(model, data):
     hits = np.take_along_axis(truth, np.maximum(labels, 0), axis=1) * (labels >= 0)
     assert hits.sum() / truth.sum() > 0.3
     assert (np.diff(paths[:, :5], axis=1) <= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("params", "match"),
-    [
-        ({"edge_init": "ones"}, "edge_init"),
-        ({"edge_cap": "none"}, "edge_cap"),
-        ({"n_epochs": -1}, "n_epochs"),
-        ({"tree_epochs": 0}, "tree_epochs"),
-        ({"sparse_ranker": 3}, "sparse_ranker"),
-        ({"n_clusters": 12}, "power of two"),
-        ({"graph": "walks"}, "graph"),
-    ],
-)
-def test_wrong_settings_are_refused(data, params, match):
-    with pytest.raises(ValueError, match=match):
-        make(**params).fit(data.train_texts[:50], data.train_labels[:50])

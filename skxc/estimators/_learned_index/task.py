@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,13 +25,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skxc.training._average import WeightAverage
-from skxc.training._edges import LearnedEdges, TreeEdges
-from skxc.training._label_table import LabelVectors
-from skxc.training._loop import Task
+from skxc._params import (
+    NonNegativeFloat,
+    Part,
+    PositiveFloat,
+    PositiveInt,
+    ShareBelowOne,
+    params,
+)
+from skxc.estimators._learned_index.edges import LearnedEdges, TreeEdges, visited_edges
+from skxc.indices import IndexSizes, LabelIndex
+from skxc.training import HeldOut, LabelVectors, Task
 from skxc.utils._row_sparse import as_tensor, pair_products
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
-from skxc.utils._sparse import top_k
+from skxc.utils._sparse import pack_topk, row_ids, top_k
 
 Ids = NDArray[np.integer]
 # Clusters beyond the beam that a training step can follow.
@@ -41,57 +47,30 @@ EXTRA_CLUSTERS = 5
 _LARGEST = 1 - 1e-6
 
 
-@dataclass(frozen=True)
-class LearnedIndexSettings:
-    """How a learned index is trained.
+@params
+class LabelClassifiers(Part):
+    """Classifiers of the labels, and the loss that trains them with the paths to the labels.
 
-    Attributes
+    Parameters
     ----------
-    alpha : float
-        Gain of the softmax over clusters.
-    beam_width : int
-        Best clusters that a step follows, beside those of the positives.
-    n_scored : int
-        Labels whose classifiers a step trains for every row, K.
-    samples_labels : bool
-        Whether these are the positives and a sample of the labels that the beam reaches, in
-        proportion to their paths. Otherwise they are the labels with the best paths.
-    path_loss_weight : float
-        lambda.
-    dropout : float
-        Share of an embedding's components that is zeroed.
-    learning_rate, cluster_rate, label_rate : float or None
-        Of encoder (None: its own), of clusters, and of label classifiers and edges.
-    fine_tuning : float
-        Factor of the rates of encoder and clusters.
-    average_from : int
-        Number of epochs after which averaging of weights starts.
-    precision : str
-        See `autocast`.
+    n_scored : int or None, default=300
+        Labels per row whose classifiers a training step touches: the positives that the beam
+        reaches, and a sample of the others in proportion to their path scores. None: the whole
+        shortlist, as published.
+    path_loss_weight : float, default=0.05
+        Weight of the term that pulls up the paths to the positives; lambda in the paper. Without
+        it positives outside the shortlist teach nothing.
+    dropout : float, default=0.3
+        Share of an embedding's components that is zeroed at each training step. Labels with many
+        rows want more of it, labels with few want less.
+    learning_rate : float, default=5e-3
+        Of classifiers and edges.
     """
 
-    alpha: float
-    beam_width: int
-    n_scored: int
-    samples_labels: bool
-    path_loss_weight: float
-    dropout: float
-    learning_rate: float | None
-    cluster_rate: float
-    label_rate: float
-    fine_tuning: float
-    average_from: int
-    precision: str
-
-
-def new_clusters(dim: int, n_clusters: int, rng: np.random.Generator) -> nn.Linear:
-    """Return W_C with Kaiming-uniform weights and zero biases."""
-    clusters = nn.Linear(dim, n_clusters, device="meta").to_empty(device="cpu")
-    weight = rng.uniform(-1, 1, (n_clusters, dim)) * dim**-0.5
-    with torch.no_grad():
-        clusters.weight.copy_(torch.from_numpy(weight))
-        clusters.bias.zero_()
-    return clusters
+    n_scored: PositiveInt | None = 300
+    path_loss_weight: NonNegativeFloat = 0.05
+    dropout: ShareBelowOne = 0.3
+    learning_rate: PositiveFloat = 5e-3
 
 
 def new_classifiers(dim: int, n_labels: int, rng: np.random.Generator) -> LabelVectors:
@@ -108,73 +87,81 @@ class LearnedIndexTask(Task):
     ----------
     name : str
         Of the stage.
-    settings : LearnedIndexSettings
+    edges : TreeEdges or LearnedEdges
+    sizes : IndexSizes
+    settings : LabelClassifiers
     encoder : fitted Encoder
     samples : what ``encoder.prepare`` returned
     y : csr_array of shape (n, L)
     sample_weight : ndarray of shape (n,)
     clusters : nn.Linear
         W_C.
-    edges : TreeEdges or LearnedEdges
     table : LabelVectors
         Classifiers with their bias as last column, shape (L, d + 1).
     batches : object with ``batches(epoch, rng)``
     device : torch.device
-    evaluate_model : callable, default=None
-        ``evaluate_model(task)`` gives the figure that early stopping watches.
+    learning_rate : float or None
+        Of the encoder; None: its own.
+    cluster_rate : float
+        Learning rate of W_C.
+    fine_tuning : float, default=1.0
+        Factor of the rates of encoder and clusters.
+    precision : str, default="auto"
+        See `autocast`.
+    held_out : HeldOut or None, default=None
+        Rows that early stopping watches.
     """
 
     def __init__(
         self,
         name: str,
-        settings: LearnedIndexSettings,
+        edges: TreeEdges | LearnedEdges,
         *,
+        sizes: IndexSizes,
+        settings: LabelClassifiers,
         encoder: Any,
         samples: Any,
         y: sp.csr_array,
         sample_weight: NDArray[np.floating],
         clusters: nn.Linear,
-        edges: TreeEdges | LearnedEdges,
         table: LabelVectors,
         batches: Any,
         device: torch.device,
-        evaluate_model: Any = None,
+        learning_rate: float | None,
+        cluster_rate: float,
+        fine_tuning: float = 1.0,
+        precision: str = "auto",
+        held_out: HeldOut | None = None,
     ) -> None:
-        self.name, self.settings = name, settings
+        self.name, self.sizes, self.settings = name, sizes, settings
         self.encoder, self.samples, self.y = encoder, samples, y
         self.sample_weight = sample_weight.astype(np.float32)
         self.clusters, self.edges, self.table = clusters, edges, table
         self.epoch_batches, self.device = batches, device
-        self.evaluate_model = evaluate_model
+        self.learning_rate, self.cluster_rate = learning_rate, cluster_rate
+        self.fine_tuning, self.precision = fine_tuning, precision
+        self.held_out = held_out
         self.scale = math.sqrt(encoder.dim_)
         self.modules = nn.ModuleDict(
             {"encoder": encoder.module_, "clusters": clusters, "edges": edges, "table": table}
         ).to(device)
-        averaged = nn.ModuleDict(
-            {key: self.modules[key] for key in ("encoder", "clusters", "table")}
-        )
-        self.average = WeightAverage(averaged)
-        self.modules["average"] = self.average.to(device)
         self.counts = np.zeros(2, dtype=np.int64)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return encoder, clusters, classifiers and edges, each with its rate."""
-        settings = self.settings
         groups = [
-            {**group, "lr": group["lr"] * settings.fine_tuning}
-            for group in self.encoder.parameter_groups(settings.learning_rate)
+            {**group, "lr": group["lr"] * self.fine_tuning}
+            for group in self.encoder.parameter_groups(self.learning_rate)
         ]
-        rate = settings.cluster_rate * settings.fine_tuning
+        rate = self.cluster_rate * self.fine_tuning
         groups.append({"params": [self.clusters.weight], "lr": rate, "weight_decay": 0.01})
         groups.append({"params": [self.clusters.bias], "lr": rate})
         tables = [self.table.weight, *self.edges.parameters()]
-        groups.append({"params": tables, "lr": settings.label_rate, "sparse": True})
+        groups.append({"params": tables, "lr": self.settings.learning_rate, "sparse": True})
         return groups
 
     def refresh(self, epoch: int, rng: np.random.Generator) -> None:
-        """Average the weights of the epoch before, and find the heaviest cluster of every label."""
-        if epoch > self.settings.average_from:
-            self.average.add()
+        """Find the heaviest cluster of every label, as its edges are now."""
         self.parents = heaviest_clusters(self.edges.labels, self.edge_weights(), self.y.shape[1])
         self.counts[:] = 0
 
@@ -186,7 +173,7 @@ class LearnedIndexTask(Task):
 
     def backward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
         """Search as the model does now, and accumulate the gradients of the loss."""
-        vectors = self.encoder.unit_vectors(self.samples[rows], self.settings.precision)
+        vectors = self.encoder.unit_vectors(self.samples[rows], self.precision)
         loss = self.loss(vectors, rows, rng)
         loss.backward()
         return float(loss.detach())
@@ -208,9 +195,9 @@ class LearnedIndexTask(Task):
             self.edges.labels[clusters],
             log_a.detach().exp().cpu().numpy(),
             self.y.shape[1],
-            self.settings.n_scored,
+            self._n_scored,
             y,
-            int(rng.integers(2**31)) if self.settings.samples_labels else None,
+            None if self.settings.n_scored is None else int(rng.integers(2**31)),
         )
         path = _PathScores(log_s, log_a, local)
         weight = self.sample_weight[rows] / self.sample_weight[rows].sum()
@@ -220,13 +207,19 @@ class LearnedIndexTask(Task):
         return loss
 
     @property
+    def _n_scored(self) -> int:
+        """Largest number of labels that a step scores per row, K."""
+        most = self.sizes.shortlist_size
+        return most if self.settings.n_scored is None else min(self.settings.n_scored, most)
+
+    @property
     def training(self) -> bool:
         """Whether dropout acts."""
         return self.modules.training
 
     def _log_cluster_scores(self, vectors: Tensor) -> Tensor:
         log_softmax = functional.log_softmax(self.clusters(vectors), dim=1)
-        return (log_softmax + math.log(self.settings.alpha)).clamp(max=0.0)
+        return (log_softmax + math.log(self.sizes.alpha)).clamp(max=0.0)
 
     def _training_beam(
         self, log_s: NDArray[np.float32], y: sp.csr_array, rng: np.random.Generator
@@ -235,8 +228,8 @@ class LearnedIndexTask(Task):
 
         More than `beam_width` + 5 are sampled down without replacement, by their scores.
         """
-        settings, n_clusters = self.settings, log_s.shape[1]
-        width = min(settings.beam_width, n_clusters)
+        n_clusters = log_s.shape[1]
+        width = min(self.sizes.beam_width, n_clusters)
         parents = self.parents[y.indices]
         best, _ = top_k(log_s, width)
         counts = np.diff(y.indptr)
@@ -304,7 +297,7 @@ class LearnedIndexTask(Task):
         mean = -(path(rows[kept], reached[kept]) * torch.from_numpy(share).to(self.device)).sum()
         return self.settings.path_loss_weight * found.labels.shape[1] * mean
 
-    # ---- what the state amounts to
+    # ---- the present weights
 
     def epoch_record(self) -> dict[str, float]:
         """Return the share of positives whose heaviest cluster the model's own beam held."""
@@ -312,26 +305,39 @@ class LearnedIndexTask(Task):
         return {"positives_in_beam": inside / max(total, 1)}
 
     def evaluate(self) -> float:
-        """Return the held-out figure, of averaged weights where there are any."""
-        with self.average.swapped_in():
-            return self.evaluate_model(self)
+        """Return precision@1 on the held-out rows."""
+        held_out = cast(HeldOut, self.held_out)
+        index, (weights, bias) = self.label_index(), self.label_weights()
+        queries = self.encoder.encode(held_out.samples, precision=self.precision)
+        return held_out.precision(
+            queries, weights, lambda vectors, labels, k: index.rank(vectors, labels, bias, k)
+        )
 
-    def finish(self) -> None:
-        """Replace the weights by their average, if they were averaged."""
-        if self.average.started:
-            self.average.add()
-            self.average.copy_to_module()
+    def label_index(self) -> LabelIndex:
+        """Return clusters and edges, for unit vectors."""
+        return LabelIndex(
+            cluster_weights=_to_numpy(self.clusters.weight) * np.float32(self.scale),
+            cluster_bias=_to_numpy(self.clusters.bias),
+            edge_labels=self.edges.labels,
+            edge_weights=self.edge_weights(),
+            n_labels=self.y.shape[1],
+            gain=self.sizes.alpha,
+            beam_width=self.sizes.beam_width,
+            shortlist_size=self.sizes.shortlist_size,
+        )
+
+    def visited_edges(self) -> LearnedEdges:
+        """Return edges for a next stage: to the labels whose rows visit a cluster most."""
+        clusters, scores = self.label_index().beam(self.sample_vectors())
+        beams = pack_topk(clusters, scores, self.sizes.n_clusters)
+        beams.data *= self.sample_weight[row_ids(beams)]
+        return visited_edges(beams, self.y, self.edges.labels, self.sizes)
 
     def edge_weights(self) -> NDArray[np.float32]:
         """Return the weights of all edges, shape (C, n_edges)."""
         with torch.no_grad():
             log_weights = self.edges.log_weights(np.arange(len(self.edges.labels)))
         return log_weights.exp().cpu().numpy()
-
-    def cluster_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what unit vectors are multiplied with, (C, d), and the biases, (C,)."""
-        weight = _to_numpy(self.clusters.weight) * np.float32(self.scale)
-        return weight, _to_numpy(self.clusters.bias)
 
     def label_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return classifiers for unit vectors, shape (L, d), and their biases, shape (L,)."""
@@ -340,7 +346,7 @@ class LearnedIndexTask(Task):
 
     def sample_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors of all training rows."""
-        return self.encoder.encode(self.samples, precision=self.settings.precision)
+        return self.encoder.encode(self.samples, precision=self.precision)
 
 
 class _PathScores:

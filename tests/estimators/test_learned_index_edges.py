@@ -1,37 +1,42 @@
-"""Edge weights: the caps, padding, and where gradients are."""
+"""Edge weights: the cap, padding, where gradients are, and where edges start."""
 
 import numpy as np
 import pytest
-import torch
+import scipy.sparse as sp
 
-from skxc.training import LearnedEdges, TreeEdges
-from skxc.training._edges import soft_cap
+torch = pytest.importorskip("torch")
+
+from skxc.estimators._learned_index.edges import (  # noqa: E402
+    COUNT_FLOOR,
+    LearnedEdges,
+    TreeEdges,
+    soft_cap,
+    visited_edges,
+)
+from skxc.indices import IndexSizes  # noqa: E402
 
 LABELS = np.array([[0, 1, 2], [2, 3, -1], [4, -1, -1]], dtype=np.int32)
 
 
-def learned(logits=None, cap="soft", beta=2.0):
-    logits = np.zeros((3, 3), dtype=np.float32) if logits is None else logits
-    return LearnedEdges(LABELS, np.asarray(logits, dtype=np.float32), beta=beta, cap=cap)
+def learned(logits, beta=2.0):
+    return LearnedEdges(LABELS, np.asarray(logits, dtype=np.float32), beta=beta)
 
 
-def naive_weights(logits, beta, cap):
+def naive_weights(logits, beta):
     weights = np.zeros(LABELS.shape)
     for row in range(len(LABELS)):
         stored = np.flatnonzero(LABELS[row] >= 0)
         share = np.exp(np.float64(logits[row][stored]))
-        x = beta * share / share.sum()
-        weights[row, stored] = np.minimum(1, x) if cap == "clamp" else 1 - np.exp(-x)
+        weights[row, stored] = 1 - np.exp(-beta * share / share.sum())
     return weights
 
 
-@pytest.mark.parametrize("cap", ["soft", "clamp"])
 @pytest.mark.parametrize("beta", [0.5, 2.0, 30.0])
-def test_weights_against_the_formula(cap, beta):
+def test_weights_against_the_formula(beta):
     logits = np.random.default_rng(0).normal(size=(3, 3)) * 3
-    edges = learned(logits, cap, beta)
+    edges = learned(logits, beta)
     weights = edges.log_weights(np.arange(3)).exp().detach().numpy()
-    np.testing.assert_allclose(weights, naive_weights(logits, beta, cap), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(weights, naive_weights(logits, beta), rtol=1e-5, atol=1e-7)
     assert weights.min() >= 0
     assert weights.max() <= 1
     assert (weights.sum(axis=1) <= beta + 1e-5).all()
@@ -47,16 +52,6 @@ def test_only_the_asked_rows_get_a_gradient():
     assert (gradient[1, :2] != 0).all()
     assert gradient[1, 2] == 0
     assert (gradient[2] == 0).all()
-
-
-def test_a_hard_cap_has_no_gradient_above_and_one_below():
-    edges = learned([[3.0, 0.0, 0.0], [0.0] * 3, [0.0] * 3], "clamp", beta=1.5)
-    weights = edges.log_weights(np.array([0])).exp()
-    assert weights[0, 0] == 1
-    (gradient,) = torch.autograd.grad(weights[0, 0], edges.logits, retain_graph=True)
-    assert (gradient.to_dense() == 0).all()
-    (gradient,) = torch.autograd.grad(weights[0, 1], edges.logits)
-    assert gradient.to_dense()[0, 1] > 0
 
 
 def test_a_soft_cap_always_has_a_gradient():
@@ -91,3 +86,17 @@ def test_edges_of_a_tree_weigh_one_and_do_not_learn():
     assert not list(edges.parameters())
     weights = edges.log_weights(np.array([1, 2])).exp()
     np.testing.assert_array_equal(weights.numpy(), LABELS[1:] >= 0)
+
+
+def test_edges_start_at_the_logarithms_of_weighted_visits_and_keep_those_of_the_tree():
+    # Two rows visit cluster 0, one visits cluster 1; no row of label 3 visits its own cluster 1.
+    beams = sp.csr_array(np.array([[0.5, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=np.float32))
+    y = sp.csr_array(np.array([[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0]], dtype=np.float32))
+    tree = np.array([[0, 1], [2, 3]], dtype=np.int32)
+    sizes = IndexSizes(2, 3, alpha=1.0, beta=6.0, beam_width=1, shortlist_size=4)
+    edges = visited_edges(beams, y, tree, sizes)
+    assert edges.labels.tolist() == [[0, 1, 3], [2, 3, 1]]
+    counts = np.array([[1.5, 1.0, 0.5], [2.0, 0.0, 2.0]])
+    logits = edges.logits.detach().numpy()
+    np.testing.assert_allclose(logits, np.log(counts + COUNT_FLOOR), rtol=1e-5)
+    assert np.exp(edges.log_beta) == pytest.approx(6)
