@@ -10,30 +10,41 @@ import pytest
 import scipy.sparse as sp
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, KFold
 
 import skxc
 from skxc import AnchorGraph, DualEncoderXC, GraphRegularizedXC, LabelGraph, LabelTexts
+from skxc._training_set import training_set
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder
 from skxc.exceptions import GraphWarning
+from skxc.graphs import Pruning, RandomWalk
 from skxc.model_selection import cross_val_predict
+from skxc.training import LabelQueries
 from tests.toys import assert_same_model, dense
 
 torch = pytest.importorskip("torch")
 
-QUICK = {
+from skxc.estimators._dual_encoder.classifier import ClassifierStage  # noqa: E402
+from skxc.estimators._graph_regularized.bandit import Bandit  # noqa: E402
+from skxc.estimators._graph_regularized.edges import graph_terms  # noqa: E402
+from skxc.estimators._graph_regularized.terms import GraphTerms  # noqa: E402
+from skxc.training import Training  # noqa: E402
+
+BASE = {
     "n_epochs": 3,
     "random_state": 0,
     "batch_size": 64,
     "encoder": BagEncoder(dim=16),
-    "classifier_stage": False,
-    "neighbor_weight": 0.0,
-    "prune_warmup": 1,
-    "prune_interval": 1,
+    "label_vectors": False,
+    "votes": False,
+    # No second training of small data.
+    "calibration": "held_out",
 }
-BASE = {name: QUICK[name] for name in QUICK if not name.startswith("prune")}
+EARLY = Pruning(warmup=1, interval=1)
+QUICK = {**BASE, "terms": GraphTerms(prune=EARLY)}
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +58,28 @@ def sides(data):
 
 
 def fit(data, model=GraphRegularizedXC, X=None, label_features=None, edges=None, **params):
-    """Return a quickly trained model, without the second training of small data."""
-    model = model(**{**(QUICK if model is GraphRegularizedXC else BASE), **params})
-    model._gives_rows_back = lambda n_samples: False
-    model.fit(
+    """Return a quickly trained model; parameters of terms may be given by their names alone."""
+    terms = {name: params.pop(name) for name in list(params) if name in GraphTerms().get_params()}
+    if issubclass(model, GraphRegularizedXC):
+        params.setdefault("terms", GraphTerms(**{"prune": EARLY, **terms}))
+    return model(**{**BASE, **params}).fit(
         data.train_texts if X is None else X,
         data.train_labels,
         label_features=data.label_texts if label_features is None else label_features,
         **(sides(data) if edges is None else edges),
     )
-    del model._gives_rows_back
-    return model
 
 
-def shuffle(matrix, seed=0):
-    """Return the matrix with its right ends permuted among the edges."""
-    columns = np.random.default_rng(seed).permutation(matrix.indices)
-    return sp.csr_array((matrix.data, columns, matrix.indptr), shape=matrix.shape)
+def terms_of(data, edges, **options):
+    """Return the terms that training would have, and the training data."""
+    training = training_set(
+        GraphRegularizedXC(),
+        data.train_texts,
+        data.train_labels,
+        label_features=data.label_texts,
+        **edges,
+    )
+    return graph_terms(training, GraphTerms(**options)), training
 
 
 def losses(model):
@@ -73,20 +89,20 @@ def losses(model):
 # ---- the base
 
 
-@pytest.mark.parametrize("stage", [False, True, "joint"])
+@pytest.mark.parametrize("label_vectors", [False, ClassifierStage(n_epochs=2), "joint"])
 @pytest.mark.parametrize("case", ["no graph", "no edge", "weights 0"])
-def test_without_a_graph_the_model_is_the_dual_encoder(data, case, stage):
+def test_without_a_graph_the_model_is_the_dual_encoder(data, case, label_vectors):
     given = sides(data)
     empty = {
         "graph": AnchorGraph(0 * given["graph"].to_csr(), texts=given["graph"].texts),
         "sample_graph": 0 * given["sample_graph"],
     }
     edges = {"no graph": {}, "no edge": empty, "weights 0": given}[case]
-    weights = 0.0 if case == "weights 0" else "bandit"
+    weights = 0.0 if case == "weights 0" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GraphWarning)
-        model = fit(data, edges=edges, graph_weights=weights, classifier_stage=stage)
-    base = fit(data, DualEncoderXC, edges={}, classifier_stage=stage)
+        model = fit(data, edges=edges, weights=weights, label_vectors=label_vectors)
+    base = fit(data, DualEncoderXC, edges={}, label_vectors=label_vectors)
     assert losses(model) == losses(base)
     assert model.edge_survival_["epoch"].size == (2 if case == "weights 0" else 0)
     assert_same_model(model, base, data.test_texts)
@@ -115,69 +131,55 @@ def test_a_graph_changes_the_model(data):
     assert not np.array_equal(model.label_embeddings_, base.label_embeddings_)
 
 
+def test_label_queries_beside_the_terms(data):
+    edges = {"graph": LabelGraph(data.true_graph)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GraphWarning)
+        plain, both = (fit(data, edges=edges, label_queries=q) for q in (False, LabelQueries()))
+    assert plain.masked_fraction_ == 0 < both.masked_fraction_
+    assert losses(plain) != losses(both)
+    assert sorted(both.graph_weights_) == ["epoch", "labels (labels)"]
+    with pytest.raises(ValueError, match="`label_queries` needs a graph between labels"):
+        fit(data, label_queries=None)
+
+
 # ---- inputs
 
 
 def test_graph_and_sample_graph_need_each_other_or_warn(data):
     given = sides(data)
+    texts = given["graph"].texts
     cases = {
         "edges of labels only": {"graph": given["graph"]},
-        "has no edge": {"graph": AnchorGraph(None, texts=given["graph"].texts)},
+        "edges of samples only": {
+            **given,
+            "graph": AnchorGraph(0 * given["graph"].to_csr(), texts),
+        },
+        "has no edge": {"graph": AnchorGraph(None, texts=texts)},
     }
     for message, edges in cases.items():
-        with pytest.warns(GraphWarning, match=message):
+        with pytest.warns(GraphWarning, match=message) as caught:
             fit(data, edges=edges)
+        assert len([one for one in caught if one.category is GraphWarning]) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error", GraphWarning)
         fit(data)
         fit(data, edges={})
-        fit(data, edges={"graph": given["graph"]}, regularize_points=False)
-    with pytest.warns(GraphWarning, match="never pruned"):
-        fit(data, prune_warmup=3)
+        fit(data, edges={"graph": given["graph"]}, sides="labels")
+        fit(data, prune=Pruning(warmup=2))
+        fit(data, prune=False)
+    with pytest.warns(GraphWarning, match="never pruned: training has 3 epochs"):
+        fit(data, prune=Pruning(warmup=3))
 
 
-def test_labels_get_the_anchors_of_their_rows(data):
+def test_labels_without_edges_have_no_term(data):
     given = sides(data)
-    texts = given["graph"].texts
-    samples_only = {**given, "graph": AnchorGraph(None, texts=texts)}
-    derived = fit(data, edges=samples_only, derive_label_edges=True)
-    assert sorted(derived.graph_weights_) == ["anchors (labels)", "anchors (points)", "epoch"]
+    samples_only = {**given, "graph": AnchorGraph(None, texts=given["graph"].texts)}
     with warnings.catch_warnings():
         warnings.simplefilter("error", GraphWarning)
         plain = fit(data, edges=samples_only)
-    assert sorted(plain.graph_weights_) == ["anchors (points)", "epoch"]
-    assert losses(plain) == losses(fit(data, regularize_labels=False))
-    small = given["sample_graph"] * 0
-    small.eliminate_zeros()
-    with pytest.warns(GraphWarning):
-        fit(data, edges={"graph": AnchorGraph(None, texts=texts), "sample_graph": small})
-    empty = AnchorGraph(0 * given["graph"].to_csr(), texts=texts)
-    with pytest.warns(GraphWarning, match="edges of points only"):
-        fit(data, edges={**given, "graph": empty})
-
-
-def test_derived_anchors_are_the_most_frequent_of_the_training_rows(data, monkeypatch):
-    seen = {}
-    original = GraphRegularizedXC._edges_of_sides
-
-    def record(self, training):
-        seen.update(found=original(self, training), data=training)
-        return seen["found"]
-
-    monkeypatch.setattr(GraphRegularizedXC, "_edges_of_sides", record)
-    given = sides(data)
-    n_anchors = given["graph"].n_anchors
-    # Two graphs: a label gets some of each, however frequent those of the other are.
-    monkeypatch.setattr("skxc.estimators._graph_regularized.DERIVED_ANCHORS", 2)
-    groups = {"one": (0, n_anchors // 2), "other": (n_anchors // 2, n_anchors)}
-    graph = AnchorGraph(None, given["graph"].texts, groups)
-    fit(data, edges={**given, "graph": graph}, derive_label_edges=True)
-    counts = (seen["data"].y.T @ seen["data"].sample_graph).toarray()
-    labels = seen["found"]["labels"].toarray()
-    for start, stop in groups.values():
-        for row, kept in zip(counts[:, start:stop], labels[:, start:stop], strict=True):
-            assert (kept > 0).sum() == min(2, (row > 0).sum())
-            assert kept[kept > 0].min(initial=np.inf) >= np.where(kept > 0, 0, row).max()
+    assert sorted(plain.graph_weights_) == ["anchors (samples)", "epoch"]
+    assert losses(plain) == losses(fit(data, sides="samples"))
 
 
 @pytest.mark.parametrize("holder", [AnchorGraph, LabelGraph, lambda graph: graph])
@@ -187,56 +189,37 @@ def test_anchors_that_are_the_labels(data, holder):
     model = fit(data, edges={"graph": holder(raw), "sample_graph": rows})
     expected = fit(data, edges={"graph": LabelGraph(raw), "sample_graph": rows})
     assert losses(model) == losses(expected)
-    assert sorted(model.graph_weights_) == ["epoch", "labels (labels)", "labels (points)"]
+    assert sorted(model.graph_weights_) == ["epoch", "labels (labels)", "labels (samples)"]
     assert losses(model) != losses(fit(data, edges={}))
 
 
-def test_a_label_is_never_a_negative_of_itself_or_of_its_rows(data, monkeypatch):
-    terms = []
-    original = GraphRegularizedXC._terms
-    monkeypatch.setattr(
-        GraphRegularizedXC,
-        "_terms",
-        lambda self, run: terms.append((original(self, run), run.data)) or terms[-1][0],
-    )
+def test_a_label_is_never_a_negative_of_itself_or_of_its_rows(data):
     loops = sp.csr_array(data.true_graph + sp.eye_array(40))
-    fit(data, edges={"graph": loops, "sample_graph": data.train_labels @ data.true_graph})
-    (points, labels), training = terms[0]
+    edges = {"graph": loops, "sample_graph": data.train_labels @ data.true_graph}
+    (samples, labels), training = terms_of(data, edges)
     np.testing.assert_array_equal(labels.hidden.toarray(), np.eye(40))
-    assert not labels.walked.diagonal().any() or fit_walks_back(labels)
-    np.testing.assert_array_equal(points.hidden.toarray() > 0, training.y.toarray() > 0)
+    assert not labels.walked.diagonal().any()
+    np.testing.assert_array_equal(samples.hidden.toarray() > 0, training.y.toarray() > 0)
 
 
-def fit_walks_back(term):
-    """Whether the diagonal came back by a walk, as an edge and not as a self loop."""
-    return term.walked.diagonal().sum() < term.walked.shape[0]
-
-
-def test_equal_texts_are_hidden(data, monkeypatch):
-    terms = []
-    original = GraphRegularizedXC._terms
-    monkeypatch.setattr(
-        GraphRegularizedXC,
-        "_terms",
-        lambda self, run: terms.append((original(self, run), run.data)) or terms[-1][0],
-    )
+def test_equal_texts_are_hidden(data):
     given = sides(data)
     texts = given["graph"].texts.copy()
     texts[0], texts[1] = data.train_texts[5], data.label_texts[7]
-    fit(data, edges={**given, "graph": AnchorGraph(given["graph"].to_csr(), texts=texts)})
-    (points, labels), training = terms[0]
+    graph = AnchorGraph(given["graph"].to_csr(), texts=texts)
+    (samples, labels), training = terms_of(data, {**given, "graph": graph})
     assert np.argwhere(labels.hidden.toarray()).tolist() == [[7, 1]]
     own = np.flatnonzero(data.train_texts[5] == training.X)
     expected = {(row, 0) for row in own}
     expected |= {(row, 1) for row in np.flatnonzero(training.y.toarray()[:, 7])}
-    assert set(map(tuple, np.argwhere(points.hidden.toarray()))) == expected
+    assert set(map(tuple, np.argwhere(samples.hidden.toarray()))) == expected
 
 
 def test_cooccurrence_builds_the_label_side_from_the_training_rows(data):
-    model = fit(data, edges={"graph": "cooccurrence"}, regularize_points=False)
+    model = fit(data, edges={"graph": "cooccurrence"}, sides="labels")
     assert sorted(model.graph_weights_) == ["epoch", "labels (labels)"]
     both = {"graph": "cooccurrence", "sample_graph": data.train_labels @ data.true_graph}
-    assert "labels (points)" in fit(data, edges=both).graph_weights_
+    assert "labels (samples)" in fit(data, edges=both).graph_weights_
     with pytest.raises(ValueError, match="39 columns but `graph` has 40"):
         fit(data, edges={**both, "sample_graph": both["sample_graph"][:, 1:]})
 
@@ -280,10 +263,8 @@ def test_anchors_and_samples_have_one_form(data):
 def test_features_and_a_vectorizer(data):
     given = sides(data)
     width = data.train_features.shape[1]
-    names = {name: n for n, name in enumerate(data.feature_names)}
     anchors = np.zeros((given["graph"].n_anchors, width), dtype=np.float32)
     anchors[np.arange(len(anchors)), np.arange(len(anchors)) % width] = 1
-    assert names
     graph = AnchorGraph(given["graph"].to_csr(), texts=sp.csr_array(anchors))
     edges = {**given, "graph": graph}
     model = fit(data, X=data.train_features, label_features=data.label_features, edges=edges)
@@ -299,19 +280,102 @@ def test_features_and_a_vectorizer(data):
     assert losses(known) != losses(plain)
 
 
+# ---- arguments are checked when they have their final form
+
+
+def test_one_class_per_sample(data):
+    classes = np.array([row.argmax() for row in data.train_labels.toarray()])
+    names, y = np.unique(classes, return_inverse=True)
+    n = len(names)
+    graph = sp.csr_array(data.true_graph[names][:, names])
+    rows = sp.csr_array((np.ones(150, "f"), (np.arange(150), y)), shape=(150, n))
+    texts = [data.label_texts[name] for name in names]
+    edges = {"graph": graph, "sample_graph": rows @ graph}
+    models = [
+        GraphRegularizedXC(**QUICK).fit(data.train_texts, target, label_features=texts, **edges)
+        for target in (y, rows)
+    ]
+    assert losses(models[0]) == losses(models[1])
+    assert models[0].predict(data.test_texts).shape == (60,)
+
+
+def test_a_missing_target_is_named(data):
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        GraphRegularizedXC(**QUICK).fit(data.train_texts, None, **sides(data))
+
+
+def test_anchors_with_texts_need_no_label_texts(data):
+    with pytest.warns(UserWarning, match="there are no label texts"):
+        model = GraphRegularizedXC(**QUICK).fit(data.train_texts, data.train_labels, **sides(data))
+    assert sorted(model.graph_weights_) == ["epoch", "topic (labels)", "topic (samples)"]
+    assert np.isfinite(model.loss_history_["topic (labels)"]).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"other": (1, 1)}, "must have a pair for every graph, but has none for 'topic'"),
+        ({"topic": (1,)}, r"must be pairs .* but has \(1,\) for 'topic'"),
+        ({"topic": 0.5}, "must be pairs"),
+        ({"topic": (1, -1)}, "must be pairs .* non-negative numbers"),
+        ({"topic": (1, np.nan)}, "must be pairs .* of finite"),
+        ({"topic": "ab"}, "must be pairs"),
+    ],
+)
+def test_weights_of_graphs_are_pairs(data, weights, message):
+    with pytest.raises(ValueError, match=f"`weights` of GraphTerms {message}"):
+        fit(data, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (GraphTerms(loss="hinge"), "'loss' parameter of GraphTerms"),
+        (GraphTerms(weights=-1.0), "'weights' parameter of GraphTerms"),
+        (GraphTerms(weights="bandit"), "'weights' parameter of GraphTerms"),
+        (GraphTerms(schedule="rise"), "'schedule' parameter of GraphTerms"),
+        (GraphTerms(sides="points"), "'sides' parameter of GraphTerms"),
+        (GraphTerms(walk="series"), "'walk' parameter of GraphTerms"),
+        (GraphTerms(walk=RandomWalk(restart=0)), "'restart' parameter of RandomWalk"),
+        (GraphTerms(prune=0.0), "'prune' parameter of GraphTerms"),
+        (GraphTerms(prune=Pruning(threshold=2)), "'threshold' parameter of Pruning"),
+        (GraphTerms(random_labels=3), "'random_labels' parameter of GraphTerms"),
+        (GraphTerms(anchor_fraction=0.0), "'anchor_fraction' parameter of GraphTerms"),
+        (GraphTerms(weights=Bandit(learning_rate=-1)), "'learning_rate' parameter of Bandit"),
+        (GraphTerms(weights=Bandit(scale=0.0)), "'scale' parameter of Bandit"),
+        (GraphTerms(weights=Bandit(window=0)), "'window' parameter of Bandit"),
+        (GraphTerms(weights=Bandit(decay=1.0)), "'decay' parameter of Bandit"),
+        (GraphTerms, "'terms' parameter of GraphRegularizedXC"),
+    ],
+)
+def test_bad_parameters(data, terms, message):
+    with pytest.raises(ValueError, match=message):
+        fit(data, terms=terms)
+
+
+def test_nested_names_make_their_parts():
+    model = GraphRegularizedXC()
+    model.set_params(terms__weights__window=3, terms__prune__warmup=2, terms__sides="labels")
+    assert (model.terms.weights.window, model.terms.prune.warmup) == (3, 2)
+    assert clone(model).terms.sides == "labels"
+    assert len(model.get_params(deep=False)) <= 21
+    with pytest.raises(ValueError, match="`walk` of GraphTerms is False"):
+        model.set_params(terms__walk__top_k=3)
+
+
 # ---- folds
 
 
 class Recorder(GraphRegularizedXC):
     """Fails unless the edges of every training row name that row."""
 
-    def _terms(self, run):
-        points = run.data.sample_graph
-        assert np.diff(points.indptr).tolist() == [1] * run.data.n_samples
-        named = np.array([f"text{anchor}" for anchor in points.indices])
-        words = np.array([text.split()[0] for text in run.data.X])
+    def _task(self, fit):
+        samples = fit.data.sample_graph
+        assert np.diff(samples.indptr).tolist() == [1] * fit.data.n_samples
+        named = np.array([f"text{anchor}" for anchor in samples.indices])
+        words = np.array([text.split()[0] for text in fit.data.X])
         np.testing.assert_array_equal(named, words)
-        return super()._terms(run)
+        return super()._task(fit)
 
 
 @pytest.mark.parametrize("routing", [False, True])
@@ -326,7 +390,7 @@ def test_folds_cut_the_edges_of_samples_and_nothing_else(data, routing):
         "sample_graph": identity,
         "label_features": LabelTexts(data.label_texts),
     }
-    model = Recorder(**{**QUICK, "walk": None})
+    model = Recorder(**QUICK)
     with config_context(enable_metadata_routing=routing):
         search = GridSearchCV(model, {"n_epochs": [2]}, cv=2, error_score="raise")
         search.fit(X, y, **fit_params)
@@ -337,39 +401,33 @@ def test_folds_cut_the_edges_of_samples_and_nothing_else(data, routing):
             search.fit(X, y, **shuffled)
 
 
-def test_holders_are_shared_by_clones_and_by_workers_that_see_memory_maps(data):
-    given = sides(data)
-    holder = given["graph"]
+def test_holders_are_shared_by_clones(data):
+    holder = sides(data)["graph"]
     assert copy.deepcopy(holder) is holder
-    model = GraphRegularizedXC(**{**QUICK, "n_epochs": 2, "graph": holder})
+    model = GraphRegularizedXC(**{**QUICK, "graph": holder})
     assert clone(model).graph is holder
-    found = []
-    for n_jobs in (1, 2):
-        grid = {"graph_weights": [0.0, 1.0]}
-        search = GridSearchCV(model, grid, cv=2, n_jobs=n_jobs, refit=False, error_score="raise")
-        with joblib.parallel_config("loky", max_nbytes=1):  # every array is a read-only map
-            search.fit(
-                data.train_texts,
-                data.train_labels,
-                sample_graph=given["sample_graph"],
-                label_features=LabelTexts(data.label_texts),
-            )
-        found.append(search.cv_results_["mean_test_score"])
-    np.testing.assert_array_equal(*found)
+
+
+def test_memory_maps_as_workers_get_them(data, tmp_path):
+    arguments = {
+        "graph": LabelGraph(data.true_graph),
+        "sample_graph": sp.csr_array(data.train_labels @ data.true_graph),
+        "label_features": LabelTexts(data.label_features),
+    }
+    expected = GraphRegularizedXC(**QUICK).fit(data.train_features, data.train_labels, **arguments)
+    given = (GraphRegularizedXC(**QUICK), data.train_features, data.train_labels, arguments)
+    joblib.dump(given, tmp_path / "given")
+    model, X, y, arguments = joblib.load(tmp_path / "given", mmap_mode="r")
+    assert isinstance(arguments["sample_graph"].data, np.memmap)
+    assert not arguments["graph"].to_csr().data.flags.writeable
+    assert_same_model(model.fit(X, y, **arguments), expected, data.test_features)
 
 
 # ---- groups, permutations, seeds
 
 
-def test_permuting_both_sides_together_is_the_same_graph(data, monkeypatch):
+def test_permuting_both_sides_together_is_the_same_graph(data):
     """Only the numbers of the anchors change, and with them which ones a seed draws."""
-    seen = []
-    original = GraphRegularizedXC._terms
-    monkeypatch.setattr(
-        GraphRegularizedXC,
-        "_terms",
-        lambda self, run: seen.append(original(self, run)) or seen[-1],
-    )
     given = sides(data)
     order = np.random.default_rng(0).permutation(given["graph"].n_anchors)
     holder = given["graph"]
@@ -378,12 +436,12 @@ def test_permuting_both_sides_together_is_the_same_graph(data, monkeypatch):
         "graph": AnchorGraph(labels, texts=texts, groups=holder.groups),
         "sample_graph": given["sample_graph"][:, order],
     }
+    walk = RandomWalk(top_k=10**6)
+    walked, permuted = (terms_of(data, one, walk=walk)[0] for one in (given, edges))
+    for first, second in zip(walked, permuted, strict=True):
+        np.testing.assert_array_equal(first.walked.toarray()[:, order], second.walked.toarray())
     # The first steps move little, so other draws of the same edges give a similar loss.
-    first, second = (
-        fit(data, edges=one, walk_top_k=10**6, n_epochs=1, prune=False) for one in (given, edges)
-    )
-    for plain, permuted in zip(*seen, strict=True):
-        np.testing.assert_array_equal(plain.walked.toarray()[:, order], permuted.walked.toarray())
+    first, second = (fit(data, edges=one, n_epochs=1, prune=False) for one in (given, edges))
     for name, losses_of_epochs in first.loss_history_.items():
         np.testing.assert_allclose(losses_of_epochs, second.loss_history_[name], rtol=0.1)
 
@@ -393,50 +451,33 @@ def test_groups_have_weights_of_their_own(data):
     holder, half = given["graph"], given["graph"].n_anchors // 2
     groups = {"first": (0, half), "second": (half, holder.n_anchors)}
     two = {**given, "graph": AnchorGraph(holder.to_csr(), texts=holder.texts, groups=groups)}
-    model = fit(data, edges=two, walk=None, prune=False)
-    names = [f"{group} ({side})" for group in groups for side in ("points", "labels")]
+    model = fit(data, edges=two, prune=False)
+    names = [f"{group} ({side})" for group in groups for side in ("samples", "labels")]
     assert sorted(model.graph_weights_) == sorted(["epoch", *names])
     steps = len(model.graph_weights_["epoch"])
     assert all(len(weights) == steps for weights in model.graph_weights_.values())
     assert model.edge_survival_["epoch"].size == 0
     assert all(len(values) == 3 for values in model.loss_history_.values())
-    fixed = fit(data, edges=two, graph_weights={"first": (0.5, 0.25), "second": (0.0, 1.0)})
-    constant = fit(
-        data,
-        edges=two,
-        graph_weights={"first": (0.5, 0.25), "second": (0.0, 1.0)},
-        graph_schedule="constant",
-    )
+    weights = {"first": (0.5, 0.25), "second": (0.0, 1.0)}
+    fixed = fit(data, edges=two, weights=weights)
+    constant = fit(data, edges=two, weights=weights, schedule="constant")
     assert {k: v[0] for k, v in constant.graph_weights_.items() if k != "epoch"} == {
-        "first (points)": 0.5,
+        "first (samples)": 0.5,
         "first (labels)": 0.25,
-        "second (points)": 0.0,
+        "second (samples)": 0.0,
         "second (labels)": 1.0,
     }
     assert fixed.graph_weights_["second (labels)"][-1] < 0.1
-    assert np.isnan(constant.loss_history_["second (points)"]).all()
+    assert np.isnan(constant.loss_history_["second (samples)"]).all()
 
 
-def test_unknown_groups_of_weights(data):
-    with pytest.raises(ValueError, match="`graph_weights` must have a pair for every graph"):
-        fit(data, graph_weights={"other": (1, 1)})
-
-
-def test_splitting_a_group_keeps_the_possible_positives(data, monkeypatch):
-    seen = []
-    original = GraphRegularizedXC._terms
-    monkeypatch.setattr(
-        GraphRegularizedXC,
-        "_terms",
-        lambda self, run: seen.append(original(self, run)) or seen[-1],
-    )
+def test_splitting_a_group_keeps_the_possible_positives(data):
     given = sides(data)
     holder, half = given["graph"], given["graph"].n_anchors // 2
     groups = {"first": (0, half), "second": (half, holder.n_anchors)}
-    fit(data, walk=None)
     two = AnchorGraph(holder.to_csr(), texts=holder.texts, groups=groups)
-    fit(data, walk=None, edges={**given, "graph": two})
-    for side in ("points", "labels"):
+    seen = [terms_of(data, {**given, "graph": graph})[0] for graph in (holder, two)]
+    for side in ("samples", "labels"):
         whole, parts = (
             sum(term.walked for term in terms if term.side == side).toarray() for terms in seen
         )
@@ -444,9 +485,21 @@ def test_splitting_a_group_keeps_the_possible_positives(data, monkeypatch):
     assert [len(terms) for terms in seen] == [2, 4]
 
 
-@pytest.mark.parametrize("walk", ["series", "simulate"])
-def test_the_seed_fixes_everything(data, walk):
-    models = [fit(data, walk=walk, walk_length=20, random_state=seed) for seed in (0, 0, 1)]
+def test_a_walk_adds_edges(data):
+    given = sides(data)
+    raw, walked = (
+        terms_of(data, given, walk=walk)[0] for walk in (False, RandomWalk(length=50, top_k=3))
+    )
+    for before, after in zip(raw, walked, strict=True):
+        assert (after.walked - before.walked).min() >= 0
+        added = np.diff(after.walked.indptr) - np.diff(before.walked.indptr)
+        assert 0 < added.max() <= 3
+    np.testing.assert_array_equal(raw[0].walked.toarray() > 0, raw[0].edges.toarray() > 0)
+
+
+def test_the_seed_fixes_everything(data):
+    walk = RandomWalk(length=20)
+    models = [fit(data, walk=walk, random_state=seed) for seed in (0, 0, 1)]
     assert losses(models[0]) == losses(models[1])
     assert_same_model(models[0], models[1], data.test_texts)
     assert losses(models[0]) != losses(models[2])
@@ -455,48 +508,79 @@ def test_the_seed_fixes_everything(data, walk):
 # ---- state
 
 
+def figures_of(model):
+    return [getattr(model, name) for name in ("graph_weights_", "edge_survival_", "loss_history_")]
+
+
 def test_save_and_load(data, tmp_path):
-    model = fit(data)
+    model = fit(data, weights={"topic": (0.5, 1)}, loss="triplet", walk=RandomWalk())
     model.save(tmp_path / "model")
     loaded = skxc.load(tmp_path / "model")
     assert_same_model(model, loaded, data.test_texts)
-    for name in ("graph_weights_", "edge_survival_", "loss_history_"):
-        saved, kept = getattr(loaded, name), getattr(model, name)
+    assert repr(loaded.terms) == repr(model.terms)
+    for saved, kept in zip(figures_of(loaded), figures_of(model), strict=True):
         assert list(saved) == list(kept)
         for key in kept:
             np.testing.assert_array_equal(saved[key], kept[key])
 
 
-def test_checkpoints_resume_bit_for_bit(data, tmp_path):
-    whole = fit(data, bandit_window=2)
+def test_figures_are_those_of_a_fitted_model():
+    for name in ("graph_weights_", "edge_survival_", "loss_history_"):
+        with pytest.raises(AttributeError, match="not fitted yet"):
+            getattr(GraphRegularizedXC(), name)
 
-    class Killed(RuntimeError):
-        pass
+
+class KilledError(RuntimeError):
+    pass
+
+
+def dies_in_epoch(epoch):
+    """Return a class whose training dies before an epoch; never for None."""
 
     class Dies(GraphRegularizedXC):
-        def _train(self, run, task, n_epochs):
-            original, epochs = task.refresh, []
+        def _task(self, fit):
+            task = super()._task(fit)
+            refresh = task.refresh
 
-            def refresh(epoch, rng):
-                epochs.append(epoch)
-                if epoch == 2 and not list(tmp_path.glob("survived")):
-                    (tmp_path / "survived").touch()
-                    raise Killed
-                original(epoch, rng)
+            def dying(number, rng):
+                if number == epoch:
+                    raise KilledError
+                refresh(number, rng)
 
-            task.refresh = refresh
-            return super()._train(run, task, n_epochs)
+            task.refresh = dying
+            return task
 
-    with pytest.raises(Killed):
-        fit(data, Dies, bandit_window=2, checkpoint_dir=tmp_path, **PRUNING)
-    model = fit(data, Dies, bandit_window=2, checkpoint_dir=tmp_path, **PRUNING)
+    return Dies
+
+
+def test_checkpoints_resume_bit_for_bit(data, tmp_path):
+    weights = Bandit(window=2)
+    whole = fit(data, weights=weights)
+    options = {"weights": weights, "training": Training(checkpoint_dir=tmp_path)}
+    with pytest.raises(KilledError):
+        fit(data, dies_in_epoch(2), **options)
+    model = fit(data, dies_in_epoch(0), **options)  # epoch 0 is not trained again
     assert_same_model(whole, model, data.test_texts)
-    for name, weights in whole.graph_weights_.items():
-        np.testing.assert_array_equal(weights, model.graph_weights_[name])
+    for name, values in whole.graph_weights_.items():
+        np.testing.assert_array_equal(values, model.graph_weights_[name])
     np.testing.assert_array_equal(whole.edge_survival_["epoch"], model.edge_survival_["epoch"])
 
 
-PRUNING = {name: QUICK[name] for name in QUICK if name.startswith("prune")}
+def test_an_interrupted_fit_changes_nothing(data):
+    model = dies_in_epoch(1)(**{**QUICK, "n_epochs": 1, "terms": GraphTerms(prune=False)})
+    model.fit(data.train_texts, data.train_labels, label_features=data.label_texts, **sides(data))
+    before = pickle.dumps(vars(model))
+    answers = model.predict_proba(data.test_texts).toarray()
+    model.set_params(n_epochs=3)
+    with pytest.raises(KilledError):
+        model.fit(data.train_texts, data.train_labels[:, :7], label_features=data.label_texts[:7])
+    assert pickle.dumps(vars(model.set_params(n_epochs=1))) == before
+    np.testing.assert_array_equal(model.predict_proba(data.test_texts).toarray(), answers)
+    fresh = dies_in_epoch(0)(**QUICK)
+    with pytest.raises(KilledError):
+        fresh.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
+    with pytest.raises(NotFittedError):
+        fresh.predict_topk(data.test_texts)
 
 
 def test_new_labels_are_found_by_their_text(data):
@@ -505,18 +589,20 @@ def test_new_labels_are_found_by_their_text(data):
     grown = copy.deepcopy(model).add_labels([new])
     assert grown.n_labels_ == 41
     assert grown.predict_topk([new], k=1)[0].tolist() == [[40]]
+    assert grown.graph_weights_.keys() == model.graph_weights_.keys()
 
 
 def test_the_classifier_stage_leaves_the_encoder_alone(data):
-    with_stage, without = fit(data, classifier_stage=True), fit(data)
+    with_stage, without = fit(data, label_vectors=ClassifierStage(n_epochs=2)), fit(data)
     np.testing.assert_array_equal(with_stage.label_embeddings_, without.label_embeddings_)
     assert with_stage.classifier_weights_ is not None
     assert not np.array_equal(with_stage.classifier_weights_, without.label_embeddings_)
 
 
 def test_small_data_calibrate_and_give_rows_back(data):
-    model = GraphRegularizedXC(**QUICK).fit(
+    model = GraphRegularizedXC(**{**QUICK, "calibration": "auto"}).fit(
         data.train_texts, data.train_labels, label_features=data.label_texts, **sides(data)
     )
+    assert model.model_.figures.weights["epoch"].size == 9, "150 rows make 3 steps an epoch"
     probability = dense(model.predict_proba(data.test_texts))
     assert ((probability >= 0) & (probability < 1)).all()

@@ -13,8 +13,11 @@ import scipy.sparse as sp
 
 from skxc import AnchorGraph, GraphRegularizedXC
 from skxc.encoders import BagEncoder
+from skxc.graphs import Pruning
 
 pytest.importorskip("torch")
+
+from skxc.estimators._graph_regularized.terms import GraphTerms
 
 CONCEPTS, LABELS, ROWS, TESTS = 60, 400, 300, 600
 SEEDS = (0, 1, 2)
@@ -67,22 +70,22 @@ def with_fakes(links, n_fakes, rng):
     return sp.csr_array(links + fakes)
 
 
-def fit(seed, labels, samples, **params):
-    X, y, _, _, label_features, _, _ = world(seed)
-    model = GraphRegularizedXC(
-        **{
-            "encoder": BagEncoder(dim=64),
-            "n_epochs": 30,
-            "batch_size": 64,
-            "classifier_stage": False,
-            "neighbor_weight": 0.0,
-            "walk": None,
-            "prune": False,
-            "random_state": seed,
-            **params,
-        }
+def make(seed, loss="decoupled", cls=GraphRegularizedXC, **terms):
+    return cls(
+        encoder=BagEncoder(dim=64),
+        loss=loss,
+        terms=GraphTerms(**{"loss": loss, "prune": False, **terms}),
+        n_epochs=30,
+        batch_size=64,
+        label_vectors=False,
+        votes=False,
+        random_state=seed,
+        calibration="held_out",
     )
-    model._gives_rows_back = lambda n_samples: False
+
+
+def fit(model, labels, samples):
+    X, y, _, _, label_features, _, _ = world(model.random_state)
     anchors = one_hot(CONCEPTS + np.arange(CONCEPTS)[:, None])
     edges = {"graph": AnchorGraph(labels, texts=anchors), "sample_graph": samples}
     return model.fit(X, y, label_features=label_features, **(edges if labels is not None else {}))
@@ -98,14 +101,14 @@ def precision(case, **params):
             labels, samples = shuffled(labels, rng), shuffled(samples, rng)
         if case == "none":
             labels = samples = None
-        best = fit(seed, labels, samples, **params).predict_topk(X, k=1)[0][:, 0]
+        best = fit(make(seed, **params), labels, samples).predict_topk(X, k=1)[0][:, 0]
         found.append(100 * np.mean(best == test))
     return np.mean(found)
 
 
 LOSSES = {
-    "softmax": {"graph_weights": 0.5},
-    "triplet": {"loss": "triplet", "graph_loss": "triplet", "graph_weights": 1.0},
+    "softmax": {"weights": 0.5},
+    "triplet": {"loss": "triplet", "weights": 1.0},
 }
 
 
@@ -115,31 +118,24 @@ def test_true_links_help_and_shuffled_links_harm(name):
     none, both, wrong = (precision(case, **params) for case in ("none", "both", "shuffled"))
     assert both > none + 1
     assert wrong < none - 3
-    more = precision("both", **params, regularize_random_labels=True)
+    more = precision("both", **params, random_labels=True)
     assert more > none + 5
 
 
-def test_pruning_raises_the_precision_of_edges(monkeypatch):
+def test_pruning_raises_the_precision_of_edges():
     tasks = []
-    original = GraphRegularizedXC._encoder_task
-    monkeypatch.setattr(
-        GraphRegularizedXC,
-        "_encoder_task",
-        lambda self, run: tasks.append(original(self, run)) or tasks[-1],
-    )
+
+    class Recorder(GraphRegularizedXC):
+        def _task(self, fit):
+            tasks.append(super()._task(fit))
+            return tasks[-1]
+
     links = world(0)[5]
     rng = np.random.default_rng(0)
-    labels = with_fakes(links, 4, rng)
-    model = fit(
-        0,
-        labels,
-        with_fakes(world(0)[6], 6, rng),
-        prune=True,
-        prune_warmup=15,
-        prune_interval=5,
-        graph_weights=0.5,
-        graph_schedule="constant",
-    )
+    labels, samples = with_fakes(links, 4, rng), with_fakes(world(0)[6], 6, rng)
+    pruning = Pruning(warmup=15, interval=5)
+    model = make(0, cls=Recorder, prune=pruning, weights=0.5, schedule="constant")
+    model = fit(model, labels, samples)
     term = next(term for term in tasks[0].terms if term.side == "labels")
     truth, kept = links.toarray() > 0, term.edges.toarray() > 0
     # Labels without training rows never take part, so the seen half shows what pruning does.
