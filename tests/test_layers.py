@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "batching": {"indices", "clustering", "utils"},
     "linear": {"clustering", "utils"},
     "ranking": {"utils"},
-    "fusion": {"ranking", "calibration", "utils"},
+    "fusion": {"ranking", "metrics", "calibration", "utils"},
     "graphs": {"utils"},
     "losses": {"utils"},
     "indices": {"ranking", "utils", "exceptions"},
@@ -55,10 +55,10 @@ MAY_IMPORT = {
 # What every room may import: the language of parameters.
 FOR_ALL = {"_params"}
 # What a room may import inside functions only, so that the rooms still load without each other:
-# the base class calibrates, saves itself, and turns the name of an encoder into the object.
-MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence", "encoders"}}
+# the base class calibrates and saves itself.
+MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence"}}
 # Anything public.
-FREE = {"inspection", "benchmark", "commands", "__init__", "__main__"}
+FREE = {"inspection", "benchmark", "commands", "presets", "__init__", "__main__"}
 
 WITHOUT_TORCH = {
     *("metrics", "datasets", "graphs", "clustering", "linear", "model_selection"),
@@ -68,8 +68,21 @@ WITHOUT_TORCH = {
 ON_USE_ONLY = {"transformers", "faiss"}
 
 
+# The base class is spread over several files, which are one room.
+BASE = {
+    *("base", "_training_set", "_model", "_hold_out", "_outputs", "_state"),
+    *("_own_labels", "_label_side"),
+}
+
+
+def room_of(name):
+    """Return the room of a file or folder of the package."""
+    name = name.removesuffix(".py")
+    return "base" if name in BASE else name
+
+
 def rooms():
-    return sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in sources()})
+    return sorted({room_of(path.relative_to(PACKAGE).parts[0]) for path in sources()})
 
 
 def sources():
@@ -77,9 +90,7 @@ def sources():
 
 
 def files_of(room):
-    return [
-        path for path in sources() if path.relative_to(PACKAGE).parts[0].removesuffix(".py") == room
-    ]
+    return [path for path in sources() if room_of(path.relative_to(PACKAGE).parts[0]) == room]
 
 
 def imports_of(path):
@@ -108,7 +119,7 @@ def imported_rooms(room, at_load=None):
         for module, when in imports_of(path):
             parts = module.split(".")
             if parts[0] == "skxc" and len(parts) > 1 and at_load in (None, when):
-                found.add(parts[1])
+                found.add(room_of(parts[1]))
     return (found & known) - {room}
 
 

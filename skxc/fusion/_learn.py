@@ -272,7 +272,8 @@ class _Pairs:
         best = np.take_along_axis(self.at, order, axis=1)
         labels = np.append(self.candidates.labels, -1)[best]
         hits = np.append(self.hits, False)[best]
-        return Ranked(labels, hits, self.truth, self.row_weight, inverse_propensity)
+        scores = np.take_along_axis(padded, order, axis=1)
+        return Ranked(self.truth, labels, hits, scores, self.row_weight, inverse_propensity)
 
     def fit(
         self, trees: bool, rows: NDArray[np.bool_] | None = None

@@ -12,65 +12,39 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.utils._sparse import rank_rows
+from skxc.metrics._inputs import Ranking
+from skxc.metrics._propensity import gains_and_best
+from skxc.metrics._ranking import ndcg, precision, recall
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
-    """The k best predictions of every row, and what the metrics need besides.
+class Ranked(Ranking):
+    """The best predictions of every row, and what the metrics need besides.
 
     Attributes
     ----------
-    labels : ndarray of int64, shape (n, k)
-        Padded with -1.
-    hits : ndarray of bool, shape (n, k)
-    truth : csr_array of shape (n, L)
     row_weight : ndarray of float64, shape (n,)
     inverse_propensity : ndarray of float64, shape (L,)
     """
 
-    labels: NDArray[np.int64]
-    hits: NDArray[np.bool_]
-    truth: sp.csr_array
     row_weight: Floats
     inverse_propensity: Floats
 
 
-def _precision(ranked: Ranked, k: int) -> Floats:
-    return ranked.hits[:, :k].sum(axis=1) / k
-
-
-def _recall(ranked: Ranked, k: int) -> Floats:
-    return ranked.hits[:, :k].sum(axis=1) / np.maximum(np.diff(ranked.truth.indptr), 1)
-
-
-def _ndcg(ranked: Ranked, k: int) -> Floats:
-    discount = 1 / np.log2(np.arange(k) + 2)
-    ideal = np.cumsum(discount)[np.clip(np.diff(ranked.truth.indptr), 1, k) - 1]
-    width = ranked.hits[:, :k].shape[1]
-    return (ranked.hits[:, :k] * discount[:width]).sum(axis=1) / ideal
-
-
 def _psprecision(ranked: Ranked, k: int) -> Floats:
-    weight = ranked.inverse_propensity
-    gains = np.where(ranked.hits[:, :k], weight[ranked.labels[:, :k]], 0).sum(axis=1)
-    weighted = ranked.truth.astype(np.float64)
-    weighted.data = weight[weighted.indices]
-    best = rank_rows(weighted, k)[1]
-    possible = np.where(np.isfinite(best), best, 0).sum(axis=1, dtype=np.float64)
-    mean = np.average(possible, weights=ranked.row_weight)
-    return gains / mean if mean > 0 else np.zeros(len(gains))
+    gains, best = gains_and_best(ranked, ranked.inverse_propensity, k)
+    mean = np.average(best.sum(axis=1), weights=ranked.row_weight)
+    return gains.sum(axis=1) / mean if mean > 0 else np.zeros(len(gains))
 
 
 METRICS: dict[str, Callable[[Ranked, int], Floats]] = {
-    "precision": _precision,
-    "recall": _recall,
-    "ndcg": _ndcg,
+    "precision": precision,
+    "recall": recall,
+    "ndcg": ndcg,
     "psprecision": _psprecision,
 }
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from skxc.metrics._calibration import ece
-from skxc.metrics._inputs import check_k, rank
+from skxc.metrics._inputs import Ranking, check_k, rank
 from skxc.metrics._propensity import check_weights, psndcg, psprecision
-from skxc.metrics._ranking import coverage, macro_f1, ndcg, precision, recall
+from skxc.metrics._ranking import coverage, macro_f1, mean, ndcg, precision, recall
 
-UNWEIGHTED = {
+# Functions of a ranking and k; the metric is the mean of what they return.
+UNWEIGHTED: dict[str, Callable[[Ranking, int], Any]] = {
     "precision": precision,
     "recall": recall,
     "ndcg": ndcg,
@@ -78,7 +79,7 @@ def evaluate(
     result = {}
     for name, k in wanted:
         if name in UNWEIGHTED:
-            result[f"{name}@{k}"] = UNWEIGHTED[name](ranking, k)
+            result[f"{name}@{k}"] = mean(UNWEIGHTED[name](ranking, k))
         elif weights is None:
             raise ValueError(
                 f"'{name}' needs the weights of the labels. Got inverse_propensity=None; pass "

@@ -156,7 +156,7 @@ def psndcg_at_k(
 
 def psprecision(ranking: Ranking, weights: NDArray[np.float64], k: int) -> float:
     """Return PSP@k of a ranking."""
-    gains, best = _gains(ranking, weights, k)
+    gains, best = gains_and_best(ranking, weights, k)
     return _ratio(gains.sum(), best.sum())
 
 
@@ -164,7 +164,7 @@ def psndcg(
     ranking: Ranking, weights: NDArray[np.float64], k: int, ratio_of: str = "row_means"
 ) -> float:
     """Return PSnDCG@k of a ranking."""
-    gains, best = _gains(ranking, weights, k)
+    gains, best = gains_and_best(ranking, weights, k)
     per_row = ideal_gain(ranking, k) if ratio_of == "row_means" else 1.0
     return _ratio(mean(gains @ discounts(k) / per_row), mean(best @ discounts(k) / per_row))
 
@@ -181,7 +181,7 @@ def check_weights(weights: ArrayLike, ranking: Ranking) -> NDArray[np.float64]:
     return weights
 
 
-def _gains(
+def gains_and_best(
     ranking: Ranking, weights: NDArray[np.float64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return w_ij h_ij and v_ij, both of shape (n, k)."""

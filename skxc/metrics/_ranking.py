@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from skxc.metrics._inputs import Ranking, check_k, rank
 
+Floats = NDArray[np.float64]
+
 
 def precision_at_k(
     y_true: Any,
@@ -73,7 +75,7 @@ def precision_at_k(
     >>> precision_at_k(y_true, np.array([[0, 1], [1, -1]]), k=2)
     0.5
     """
-    return precision(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k)
+    return mean(precision(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k))
 
 
 def recall_at_k(
@@ -96,7 +98,7 @@ def recall_at_k(
     float
         In [0, 1]. Meaningful only if at least k predictions per row were asked for.
     """
-    return recall(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k)
+    return mean(recall(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k))
 
 
 def ndcg_at_k(
@@ -119,7 +121,7 @@ def ndcg_at_k(
     float
         In [0, 1]; a row that ranks all its labels first, or k of them, counts as 1.
     """
-    return ndcg(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k)
+    return mean(ndcg(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k))
 
 
 def coverage_at_k(
@@ -142,7 +144,7 @@ def coverage_at_k(
     float
         In [0, 1].
     """
-    return coverage(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k)
+    return mean(coverage(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k))
 
 
 def macro_f1_at_k(
@@ -167,50 +169,50 @@ def macro_f1_at_k(
     float
         In [0, 1].
     """
-    return macro_f1(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k)
+    return mean(macro_f1(rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows), k))
 
 
-def precision(ranking: Ranking, k: int) -> float:
-    """Return precision@k of a ranking."""
-    return mean(ranking.hits[:, :k].sum(axis=1) / k)
+def precision(ranking: Ranking, k: int) -> Floats:
+    """Return precision@k of every row."""
+    return ranking.hits[:, :k].sum(axis=1) / k
 
 
-def recall(ranking: Ranking, k: int) -> float:
-    """Return recall@k of a ranking."""
-    return mean(ranking.hits[:, :k].sum(axis=1) / np.maximum(ranking.positives, 1))
+def recall(ranking: Ranking, k: int) -> Floats:
+    """Return recall@k of every row."""
+    return ranking.hits[:, :k].sum(axis=1) / np.maximum(ranking.positives, 1)
 
 
-def ndcg(ranking: Ranking, k: int) -> float:
-    """Return nDCG@k of a ranking."""
-    return mean(ranking.hits[:, :k] @ discounts(k) / ideal_gain(ranking, k))
+def ndcg(ranking: Ranking, k: int) -> Floats:
+    """Return nDCG@k of every row."""
+    hits = ranking.hits[:, :k]
+    return hits @ discounts(hits.shape[1]) / ideal_gain(ranking, k)
 
 
-def coverage(ranking: Ranking, k: int) -> float:
-    """Return coverage@k of a ranking."""
-    hit_labels = np.unique(ranking.labels[:, :k][ranking.hits[:, :k]])
-    return hit_labels.size / max(np.unique(ranking.truth.indices).size, 1)
+def coverage(ranking: Ranking, k: int) -> NDArray[np.bool_]:
+    """Return for every label that occurs whether it is hit."""
+    return np.isin(np.unique(ranking.truth.indices), ranking.labels[:, :k][ranking.hits[:, :k]])
 
 
-def macro_f1(ranking: Ranking, k: int) -> float:
-    """Return macro-F1@k of a ranking."""
+def macro_f1(ranking: Ranking, k: int) -> Floats:
+    """Return the F1 score of every label."""
     n_labels = ranking.truth.shape[1]
     labels, hits = ranking.labels[:, :k], ranking.hits[:, :k]
     right = np.bincount(labels[hits], minlength=n_labels)
     predicted = np.bincount(labels[labels >= 0], minlength=n_labels)
     actual = np.bincount(ranking.truth.indices, minlength=n_labels)
-    return mean(2 * right / np.maximum(predicted + actual, 1))
+    return 2 * right / np.maximum(predicted + actual, 1)
 
 
-def discounts(k: int) -> NDArray[np.float64]:
+def discounts(k: int) -> Floats:
     """Return D_1, ..., D_k."""
     return 1 / np.log2(np.arange(k) + 2)
 
 
-def ideal_gain(ranking: Ranking, k: int) -> NDArray[np.float64]:
+def ideal_gain(ranking: Ranking, k: int) -> Floats:
     """Return for every row the sum of D_j over j <= min(k, t_i); D_1 for a row without labels."""
     return np.cumsum(discounts(k))[np.clip(ranking.positives, 1, k) - 1]
 
 
-def mean(values: NDArray[np.floating]) -> float:
+def mean(values: Any) -> float:
     """Return the mean, or 0 of nothing."""
-    return float(values.mean()) if values.size else 0.0
+    return float(np.mean(values)) if np.size(values) else 0.0
