@@ -8,7 +8,6 @@ import scipy.sparse as sp
 from skxc.datasets import XCDataset
 from skxc.inspection import FrequencyBins, precision_by_frequency
 from skxc.metrics import evaluate, inverse_propensity
-from skxc.utils._sparse import drop_pairs
 
 ASKED = 100  # predictions per row ...
 FILTER_MARGIN = 20  # ... and at most so many more where some will be dropped
@@ -72,10 +71,14 @@ def by_frequency(
     -------
     FrequencyBins
     """
-    if data.test_filter is not None:
-        scores = drop_pairs(scores, data.test_filter)
-    frequency = _label_frequency(data)
-    return precision_by_frequency(data.test_labels, scores, frequency, k=k, n_bins=n_bins)
+    return precision_by_frequency(
+        data.test_labels,
+        scores,
+        _label_frequency(data),
+        k=k,
+        n_bins=n_bins,
+        filter_pairs=data.test_filter,
+    )
 
 
 def _label_frequency(data: XCDataset) -> np.ndarray:

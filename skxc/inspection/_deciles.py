@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from skxc.utils._optional import import_optional
-from skxc.utils._sparse import pair_ids, rank_rows
+from skxc.inspection._axes import axes_or_new
+from skxc.metrics._inputs import check_k, rank
 
 
 @dataclass(frozen=True)
@@ -73,21 +72,20 @@ class FrequencyBins:
 
 
 def precision_by_frequency(
-    y_true: sp.sparray | sp.spmatrix,
-    y_score: sp.sparray | sp.spmatrix,
+    y_true: Any,
+    y_score: Any,
     label_frequency: ArrayLike,
     *,
     k: int = 5,
     n_bins: int = 10,
+    filter_pairs: Any = None,
 ) -> FrequencyBins:
     """Split P@k by the training frequency of the labels.
 
     Parameters
     ----------
-    y_true : sparse matrix or array of shape (n, L)
-        True labels; stored entries that are not 0.
-    y_score : sparse matrix or array of shape (n, L)
-        Scores as ``decision_function`` returns them; only stored entries are predictions.
+    y_true, y_score, filter_pairs
+        As in :func:`skxc.metrics.precision_at_k`.
     label_frequency : array-like of shape (L,)
         Training rows per label, such as the fitted attribute ``label_frequency_``.
     k : int, default=5
@@ -103,7 +101,8 @@ def precision_by_frequency(
     Raises
     ------
     ValueError
-        If the shapes differ, or `k` or `n_bins` is below 1.
+        If the shapes differ, `k` or `n_bins` is below 1, or an error of
+        :func:`skxc.metrics.precision_at_k`.
 
     Examples
     --------
@@ -116,29 +115,30 @@ def precision_by_frequency(
     >>> bins.names, bins.contribution.tolist()
     (['0-1', '9'], [0.0, 0.5])
     """
-    truth, scores = sp.csr_array(y_true, copy=True), sp.csr_array(y_score)
+    ranking = rank(y_true, y_score, check_k(k), filter_pairs)
+    n, n_labels = ranking.truth.shape
     frequency = np.asarray(label_frequency, dtype=np.int64)
-    _check(truth, scores, frequency, k, n_bins)
-    truth.eliminate_zeros()
-    n, n_labels = truth.shape
-    ranked, _ = rank_rows(scores, k)
-    rows = np.repeat(np.arange(n), k)[ranked.ravel() >= 0]
-    labels = ranked.ravel()[ranked.ravel() >= 0].astype(np.int64)
-    hits = np.isin(rows * n_labels + labels, pair_ids(truth))
-
-    true_per_label = np.bincount(truth.indices, minlength=n_labels)
+    if frequency.shape != (n_labels,):
+        raise ValueError(
+            f"`label_frequency` must have one entry for each of the {n_labels} labels, but "
+            f"has the shape {frequency.shape}. Pass the `label_frequency_` of a fitted estimator."
+        )
+    if n_bins < 1:
+        raise ValueError(f"`n_bins` must be at least 1, but is {n_bins}.")
+    true_labels = ranking.truth.indices
+    true_per_label = np.bincount(true_labels, minlength=n_labels)
     bin_of, lowest, highest = _cut(frequency, true_per_label, n_bins)
 
     def count(ids: NDArray[np.integer]) -> NDArray[np.int64]:
         return np.bincount(bin_of[ids], minlength=len(lowest))
 
-    n_hits = count(labels[hits])
+    n_hits = count(ranking.labels[ranking.hits])
     return FrequencyBins(
         lowest=lowest,
         highest=highest,
         n_labels=count(np.arange(n_labels)),
-        n_true=count(truth.indices),
-        n_predicted=count(labels),
+        n_true=count(true_labels),
+        n_predicted=count(ranking.labels[ranking.labels >= 0]),
         n_hits=n_hits,
         contribution=n_hits / (n * k),
         k=k,
@@ -173,9 +173,7 @@ def plot_precision_by_frequency(results: Mapping[str, FrequencyBins], *, ax: Any
             "`results` must hold at least one result, all with the same bins and k, but do not. "
             "Compute them with the same rows, `label_frequency`, `k` and `n_bins`."
         )
-    if ax is None:
-        pyplot = import_optional("matplotlib.pyplot", extra="plot", purpose="The plot")
-        _, ax = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    ax = axes_or_new(ax, 8, 4)
     places, width = np.arange(len(bins[0].names)), 0.8 / len(bins)
     for i, (name, one) in enumerate(results.items()):
         offset = (i - (len(bins) - 1) / 2) * width
@@ -205,21 +203,3 @@ def _cut(
     first, bin_of_level = np.unique(wanted, return_index=True, return_inverse=True)[1:]
     last = np.append(first[1:], len(levels)) - 1
     return bin_of_level[level_of], levels[first], levels[last]
-
-
-def _check(
-    truth: sp.csr_array, scores: sp.csr_array, frequency: NDArray, k: int, n_bins: int
-) -> None:
-    if truth.shape != scores.shape:
-        raise ValueError(
-            f"`y_score` must have the shape of `y_true`, {truth.shape}, but has {scores.shape}. "
-            "Pass scores and truth of the same rows and labels."
-        )
-    if frequency.shape != (truth.shape[1],):
-        raise ValueError(
-            f"`label_frequency` must have one entry for each of the {truth.shape[1]} labels, but "
-            f"has the shape {frequency.shape}. Pass the `label_frequency_` of a fitted estimator."
-        )
-    for name, value in (("k", k), ("n_bins", n_bins)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, but is {value}.")

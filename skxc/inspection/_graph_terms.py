@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skxc.utils._optional import import_optional
+from skxc.inspection._axes import axes_or_new
 
 
 def plot_graph_weights(estimator: Any, *, ax: Any = None) -> Any:
@@ -33,7 +33,7 @@ def plot_graph_weights(estimator: Any, *, ax: Any = None) -> Any:
     epochs, weights = _epochs_and_terms(estimator.graph_weights_)
     _, first, n_steps = np.unique(epochs, return_index=True, return_counts=True)
     step = np.arange(len(epochs)) - np.repeat(first, n_steps)
-    ax = _axes(ax)
+    ax = axes_or_new(ax, 6, 3.5)
     for name, values in weights.items():
         ax.plot(epochs + step / np.repeat(n_steps, n_steps), values, label=name)
     return _finish(ax, "weight of the term")
@@ -60,7 +60,7 @@ def plot_edge_survival(estimator: Any, *, ax: Any = None) -> Any:
     """
     check_is_fitted(estimator, "edge_survival_")
     epochs, shares = _epochs_and_terms(estimator.edge_survival_)
-    ax = _axes(ax)
+    ax = axes_or_new(ax, 6, 3.5)
     for name, values in shares.items():
         kept = np.concatenate([[1.0], values])
         ax.step(np.concatenate([[0.0], epochs]), 100 * kept, where="post", marker="o", label=name)
@@ -70,13 +70,6 @@ def plot_edge_survival(estimator: Any, *, ax: Any = None) -> Any:
 
 def _epochs_and_terms(table: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return table["epoch"], {name: table[name] for name in table if name != "epoch"}
-
-
-def _axes(ax: Any) -> Any:
-    if ax is None:
-        pyplot = import_optional("matplotlib.pyplot", extra="plot", purpose="The plot")
-        _, ax = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
-    return ax
 
 
 def _finish(ax: Any, what: str) -> Any:

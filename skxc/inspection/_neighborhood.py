@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from skxc.inspection._axes import axes_or_new
 from skxc.labels import LabelGraph
-from skxc.utils._optional import import_optional
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ def plot_label_neighborhood(neighborhood: Neighborhood, *, ax: Any = None) -> An
     ImportError
         If matplotlib is not installed: ``pip install skxc[plot]``.
     """
-    if ax is None:
-        pyplot = import_optional("matplotlib.pyplot", extra="plot", purpose="The plot")
-        _, ax = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    ax = axes_or_new(ax, 7, 5)
     angles = 2 * np.pi * np.arange(len(neighborhood.names)) / max(len(neighborhood.names), 1)
     heaviest = max(neighborhood.weights.max(initial=0), 1e-12)
     box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "lightgray"}

@@ -95,7 +95,7 @@ def test_the_truth_of_the_caller_keeps_its_stored_zeros():
     [
         ({"y_score": sp.csr_array((2, 3))}, "y_score"),
         ({"label_frequency": [1, 2]}, "label_frequency"),
-        ({"k": 0}, "`k` must be at least 1, but is 0"),
+        ({"k": 0}, "`k` must be an integer of at least 1. Got 0"),
         ({"n_bins": 0}, "`n_bins`"),
     ],
 )
