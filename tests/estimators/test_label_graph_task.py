@@ -5,10 +5,12 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skxc.batching import UniformBatches
 from skxc.encoders import BagEncoder
-from skxc.training import FusedClassifierTask, Plan, train
-from skxc.training._fused_task import candidate_targets
+from skxc.estimators._label_graph.classifiers import Classifiers
+from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
+from skxc.estimators._label_graph.task import FusedClassifierTask, candidate_targets
+from skxc.losses import BinaryCrossEntropy
+from skxc.training import Plan, train
 from skxc.utils._sparse import normalize_rows
 
 N, L, DIM = 12, 9, 6
@@ -19,20 +21,39 @@ HOP = sp.csr_array(RNG.random((L, L)).astype(np.float32) / L)
 ROWS, TEXTS = (RNG.normal(size=(n, DIM)).astype(np.float32) for n in (N, L))
 
 
-def make(**params):
-    options = {
-        "rows": ROWS,
-        "texts": TEXTS,
-        "hops": [HOP],
-        "start": HOP @ TEXTS,
-        "y": Y,
-        "sample_weight": np.ones(N),
-        "batches": UniformBatches(N, 4),
-        "seed": 0,
-        "device": torch.device("cpu"),
-        "dropout": 0.0,
-    }
-    return FusedClassifierTask("ranker-0", **{**options, **params})
+def problem(rows=ROWS, y=Y, excluded=None):
+    """Return a problem whose rows and label texts have a token each, with these vectors."""
+    tokens = sp.csr_array(sp.eye_array(N + L, dtype=np.float32))
+    encoder = BagEncoder(dim=DIM, residual=False).fit(tokens, seed=0)
+    with torch.no_grad():
+        encoder.module_.tokens.copy_(torch.from_numpy(np.concatenate([rows, TEXTS])))
+    encoder.module_.eval()
+    return Problem(
+        seed=0,
+        device=torch.device("cpu"),
+        encoder=encoder,
+        labels=np.arange(L),
+        n_labels=L,
+        rows=tokens[:N],
+        y=y,
+        sample_weight=np.ones(N),
+        texts=tokens[N:],
+        excluded=excluded,
+        frequency=y.sum(axis=0),
+        unseen=np.zeros(L, dtype=bool),
+        given=None,
+        held_rows=None,
+        held_y=None,
+    )
+
+
+def make(rows=ROWS, y=Y, excluded=None, hops=(HOP,), batch_size=4, freeze=True, **options):
+    given = problem(rows, y, excluded)
+    eye = sp.csr_array(sp.eye_array(L, dtype=np.float32))
+    part = Classifiers(dropout=0.0, freeze_embeddings=freeze)
+    defaults = {"loss": BinaryCrossEntropy(), "batch_size": batch_size, "learning_rate": 0.01}
+    outputs = Outputs(eye, given.texts, list(hops))
+    return FusedClassifierTask("ranker-0", given, outputs, part, **{**defaults, **options})
 
 
 def full_scores(task):
@@ -45,21 +66,14 @@ def full_scores(task):
 
 def test_targets_of_candidates():
     excluded = sp.csr_array((np.random.default_rng(5).random((N, L)) < 0.3).astype(np.float32))
-    for add_missed in (True, False):
-        marks = candidate_targets(CANDIDATES, Y, excluded, add_missed).toarray()
-        for row in range(N):
-            for label in range(L):
-                relevant, listed = Y[row, label] > 0, CANDIDATES[row, label] > 0
-                if relevant:
-                    expected = 1 if listed or add_missed else 0
-                else:
-                    expected = -1 if listed and not excluded[row, label] else 0
-                assert marks[row, label] == expected
-
-
-def test_missed_positives_are_among_the_targets():
-    marks = candidate_targets(sp.csr_array((N, L), dtype=np.float32), Y, None, True)
-    assert ((marks.toarray() == 1) == (Y.toarray() > 0)).all()
+    marks = candidate_targets(CANDIDATES, Y, excluded).toarray()
+    for row in range(N):
+        for label in range(L):
+            if Y[row, label] > 0:  # missed by the candidates or not
+                assert marks[row, label] == 1
+            else:
+                listed = CANDIDATES[row, label] > 0 and not excluded[row, label]
+                assert marks[row, label] == (-1 if listed else 0)
 
 
 @pytest.mark.parametrize("candidates", [None, CANDIDATES])
@@ -161,7 +175,7 @@ def test_the_offset_gives_the_mean_target(candidates):
 
 
 def test_training_fits_the_targets():
-    task = make(batches=UniformBatches(N, 4), learning_rate=0.1)
+    task = make(learning_rate=0.1)
     before = full_scores(task)
     progress = train(task, Plan(n_epochs=40, seed=0))
     assert progress.history[-1]["loss"] < progress.history[0]["loss"] / 3
@@ -178,7 +192,9 @@ def test_a_random_start_is_worse():
     rows = normalize_rows(Y @ TEXTS).astype(np.float32)
     losses = []
     for start in (TEXTS, np.random.default_rng(1).normal(size=(L, DIM)).astype(np.float32)):
-        task = make(rows=rows, start=start, hops=[sp.csr_array(sp.eye_array(L))])
+        task = make(rows=rows, hops=[sp.csr_array(sp.eye_array(L, dtype=np.float32))])
+        with torch.no_grad():
+            task.classifiers.refinement.weight.copy_(torch.from_numpy(start))
         task.modules.eval()
         scores, positives, _ = task.batch_scores(np.flatnonzero(np.diff(Y.indptr)))
         losses.append(float(task.loss(scores, positives).detach()))
@@ -198,18 +214,43 @@ def test_free_vectors_move_only_where_they_are_candidates():
     assert (moved[3:] == 0).all()
 
 
-def test_an_encoder_is_trained_with_its_task():
-    features = sp.csr_array(np.random.default_rng(0).random((N, 20)).astype(np.float32))
-    sides = features, features[:L]
-    encoder = BagEncoder(dim=DIM, residual=False).fit(*sides, seed=0)
-    before = encoder.module_.tokens.detach().clone()
-    task = make(rows=sides[0], texts=sides[1], encoder=encoder, start=None)
-    train(task, Plan(n_epochs=1, seed=0))
-    assert (encoder.module_.tokens - before).abs().max() > 1e-3
-    assert task.fusion_weights().shape == (L, 2)
-    np.testing.assert_allclose(task.fusion_weights().sum(axis=1), 1, rtol=1e-5)
+def test_an_encoder_is_trained_or_frozen():
+    for freeze in (True, False):
+        task = make(freeze=freeze)
+        before = task.encoder.module_.tokens.detach().clone()
+        train(task, Plan(n_epochs=1, seed=0))
+        moved = float((task.encoder.module_.tokens - before).detach().abs().max())
+        assert (moved == 0) if freeze else (moved > 1e-3)
+        assert task.fusion_weights().shape == (L, 3)
+        np.testing.assert_allclose(task.fusion_weights().sum(axis=1), 1, rtol=1e-5)
 
 
-def test_without_held_out_rows_there_is_no_figure():
-    with pytest.raises(ValueError, match="no held-out rows"):
-        make().evaluate()
+def test_stages_that_continue_train_a_copy():
+    given = problem()
+    eye = sp.csr_array(sp.eye_array(L, dtype=np.float32))
+    outputs = Outputs(eye, given.texts, [])
+    options = {"loss": BinaryCrossEntropy(), "batch_size": 4, "learning_rate": 0.01}
+    first = FusedClassifierTask(
+        "surrogate", given, outputs, Classifiers(), continues=False, **options
+    )
+    assert first.encoder is given.encoder
+    assert first.classifiers.refinement is None
+    second = FusedClassifierTask("shortlister-0", given, outputs, Classifiers(), **options)
+    train(second, Plan(n_epochs=1, seed=0))
+    np.testing.assert_array_equal(text_vectors(given.encoder, given.texts), TEXTS)
+    assert np.abs(text_vectors(second.encoder, given.texts) - TEXTS).max() > 1e-3
+
+
+def test_clusters_are_right_where_one_of_their_labels_is():
+    given = problem(excluded=sp.csr_array(np.ones((N, L), dtype=np.float32) - Y.toarray()))
+    membership = sp.csr_array(np.eye(3, dtype=np.float32)[:, np.arange(L) % 3])
+    outputs = Outputs(membership, sp.csr_array(membership @ given.texts), [])
+    task = FusedClassifierTask(
+        "surrogate", given, outputs, Classifiers(), continues=False,
+        loss=BinaryCrossEntropy(), batch_size=4, learning_rate=0.01,
+    )  # fmt: skip
+    _, positives, ignored = task.batch_scores(np.arange(N))
+    expected = Y.toarray().reshape(N, 3, 3).any(axis=1)
+    np.testing.assert_array_equal(positives, expected)
+    # Every other pair is excluded, but not those of clusters that are right.
+    np.testing.assert_array_equal(ignored, ~expected)

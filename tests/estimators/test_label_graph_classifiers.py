@@ -5,12 +5,21 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skxc.training import DocumentBlock, FusedClassifiers, ResidualBlock
-from skxc.training._fused_classifier import AttentionFusion, SumFusion
-from skxc.training._text_sources import EncodedRows, EncodedTexts, FixedTexts, FixedVectors
+from skxc.estimators._label_graph.classifiers import (
+    DocumentBlock,
+    FusedClassifiers,
+    ResidualBlock,
+    TextComponents,
+)
+from skxc.estimators._label_graph.fusion import (
+    NAMES,
+    AttentionFusion,
+    Components,
+    Fusion,
+    SumFusion,
+)
 from skxc.utils._random import torch_seed
 
-CPU = torch.device("cpu")
 IDS = np.arange(6)
 
 
@@ -19,9 +28,10 @@ def draw(*shape, seed=0):
 
 
 def make(n_texts=2, start=True, fusion="attention", dropout=0.0, dim=5):
+    table = draw(6, dim, seed=9).numpy() if start else None
+    components = Components(dim, n_texts - 1, start, np.ones(6), dropout)
     with torch_seed(0):
-        table = draw(6, dim, seed=9).numpy() if start else None
-        return FusedClassifiers(dim, n_texts, start=table, fusion=fusion, dropout=dropout).eval()
+        return FusedClassifiers(components, fusion, table).eval()
 
 
 def test_a_block_starts_as_the_identity_matrix():
@@ -76,7 +86,7 @@ def test_attention_by_hand():
     shared, score = model.fusion.shared, model.fusion.score
     q = torch.cat([torch.relu(part) @ shared.weight.T + shared.bias for part in parts], dim=1)
     alpha = torch.softmax(q @ score.weight.T, dim=1)
-    torch.testing.assert_close(model.fusion(parts), alpha)
+    torch.testing.assert_close(model.fusion(IDS, parts), alpha)
     torch.testing.assert_close(alpha.sum(dim=1), torch.ones(6))
     weights = sum(alpha[:, [i]] * part for i, part in enumerate(parts))
     torch.testing.assert_close(model(IDS, texts), weights)
@@ -118,24 +128,6 @@ GRAPH = sp.csr_array(
 )
 
 
-def test_an_identity_graph_gives_the_own_text():
-    own = draw(4, 5).numpy()
-    first, second = FixedTexts(own, [sp.csr_array(sp.eye_array(4))], CPU)(np.arange(4))
-    torch.testing.assert_close(first, second)
-
-
-def test_one_hop_reaches_neighbours_and_nothing_else():
-    own, ids = draw(4, 5).numpy(), np.arange(4)
-    shift = draw(5, seed=3).numpy()
-    before = FixedTexts(own, [GRAPH], CPU)(ids)[1]
-    for moved in range(4):
-        changed = own.copy()
-        changed[moved] += shift
-        after = FixedTexts(changed, [GRAPH], CPU)(ids)[1]
-        expected = GRAPH.toarray()[:, [moved]] * shift
-        torch.testing.assert_close(after - before, torch.from_numpy(expected))
-
-
 class Table(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -145,23 +137,65 @@ class Table(torch.nn.Module):
         return torch.from_numpy(rows.toarray()) @ self.weight
 
 
-def test_encoded_texts_equal_fixed_ones_and_reach_the_table():
+TEXTS = sp.csr_array(np.random.default_rng(0).random((4, 7)).astype(np.float32))
+
+
+def test_an_identity_graph_gives_the_own_text():
+    first, second = TextComponents(Table(), TEXTS, [sp.csr_array(sp.eye_array(4))])(np.arange(4))
+    torch.testing.assert_close(first, second)
+
+
+def test_one_hop_reaches_neighbours_and_nothing_else():
+    table, ids = Table(), np.arange(4)
+    before = TextComponents(table, TEXTS, [GRAPH])(ids)[1]
+    for moved in range(4):
+        changed = TEXTS.toarray()
+        changed[moved] += 1
+        after = TextComponents(table, sp.csr_array(changed), [GRAPH])(ids)[1]
+        shift = table.weight.detach().numpy().sum(axis=0)
+        expected = GRAPH.toarray()[:, [moved]] * shift
+        np.testing.assert_allclose((after - before).detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_text_components_reach_the_table():
     table = Table()
-    rows = sp.csr_array(np.random.default_rng(0).random((4, 7)).astype(np.float32))
-    own = table(rows).detach().numpy()
+    own = table(TEXTS).detach().numpy()
     hops = [GRAPH, sp.csr_array(GRAPH @ GRAPH)]
     for ids in (np.array([0, 2]), np.arange(4), np.array([3])):
-        encoded = EncodedTexts(EncodedRows(table, rows), hops)(ids)
-        for one, other in zip(encoded, FixedTexts(own, hops, CPU)(ids), strict=True):
-            torch.testing.assert_close(one, other)
-    # The text of a neighbour outside the batch is learnt from, too.
-    encoded = EncodedTexts(EncodedRows(table, rows), [GRAPH])(np.array([0]))
-    encoded[1].sum().backward()
-    expected = (GRAPH.toarray()[0] @ rows.toarray())[:, None].repeat(5, axis=1)
+        found = TextComponents(table, TEXTS, hops)(ids)
+        for part, expected in zip(found, [own, *(hop @ own for hop in hops)], strict=True):
+            np.testing.assert_allclose(part.detach(), expected[ids], rtol=1e-5)
+    # The text of a neighbour outside the batch is learned from, too.
+    found = TextComponents(table, TEXTS, [GRAPH])(np.array([0]))
+    found[1].sum().backward()
+    expected = (GRAPH.toarray()[0] @ TEXTS.toarray())[:, None].repeat(5, axis=1)
     torch.testing.assert_close(table.weight.grad, torch.from_numpy(expected))
 
 
-def test_fixed_vectors_gather():
-    vectors = draw(4, 5)
-    gathered = FixedVectors(vectors.numpy(), CPU)(np.array([2, 0]))
-    torch.testing.assert_close(gathered, vectors[[2, 0]])
+# ---- fusion
+
+
+def test_free_vectors_start_at_the_text_of_the_neighbours():
+    own = draw(4, 5).numpy()
+    np.testing.assert_allclose(Fusion.start(own, [GRAPH]), GRAPH.toarray() @ own, rtol=1e-5)
+    np.testing.assert_array_equal(Fusion.start(own, []), own)
+
+
+def test_a_fusion_of_ones_own_is_a_class_and_a_name(monkeypatch):
+    class ByFrequency(Fusion):
+        def __init__(self, components):
+            super().__init__(components)
+            self.share = torch.from_numpy(1 / (1 + components.frequency)).float()
+
+        def forward(self, ids, components):
+            share = self.share[torch.from_numpy(ids)]
+            return torch.stack([1 - share, share, share], dim=1)
+
+    monkeypatch.setitem(NAMES, "by_frequency", ByFrequency)
+    components = Components(5, 1, True, np.array([0.0, 1, 3, 3, 3, 3]), 0.0)
+    model = FusedClassifiers(components, "by_frequency", draw(6, 5).numpy()).eval()
+    some, texts = np.array([0, 2]), [draw(2, 5, seed=1), draw(2, 5, seed=2)]
+    parts = model.components(some, texts)
+    expected = torch.stack([sum(p[0] for p in parts[1:]), 0.75 * parts[0][1]])
+    expected[1] += 0.25 * (parts[1][1] + parts[2][1])
+    torch.testing.assert_close(model(some, texts), expected)

@@ -1,15 +1,22 @@
 """What ECLARE trains in each of its stages: fused classifiers against documents.
 
+    score(l, x) = cos(w_l, x^) / temperature + offset
+
 A step scores all its documents against one pool of outputs, and builds the classifiers of these
 only: the outputs of all documents of the batch and, in the ranker, some labels of their shortlists.
 In the paper surrogate and shortlister score every output at every step, and the ranker scores every
 document against its own shortlist only.
+
+The paper's score is w_l . x^. With unit vectors, the size of the token embeddings does not decide
+how fast the blocks learn, and with an offset that starts at the log-odds of the mean target, the
+first epochs need not push all scores down: a tenth of the steps is enough.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,20 +27,23 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skxc.batching import Batching
+from skxc.batching import UniformBatches
+from skxc.estimators._label_graph.classifiers import (
+    Classifiers,
+    DocumentBlock,
+    FusedClassifiers,
+    TextComponents,
+)
+from skxc.estimators._label_graph.fusion import NAMES, Components
+from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
 from skxc.graphs import keep_edges
-from skxc.losses import BinaryCrossEntropy, Loss
-from skxc.negatives import membership
-from skxc.negatives._pairs import row_entries, sample_positives
+from skxc.losses import LogitLoss
+from skxc.negatives import membership, sample_positives
+from skxc.negatives._pairs import row_entries
 from skxc.negatives.base import union
-from skxc.training._fused_classifier import DocumentBlock, FusedClassifiers
-from skxc.training._loop import Task
-from skxc.training._text_sources import EncodedRows, EncodedTexts, FixedTexts, FixedVectors
-from skxc.utils._random import torch_seed
-from skxc.utils._sparse import pair_ids
-
-if TYPE_CHECKING:
-    from skxc.encoders import Encoder
+from skxc.training import Task
+from skxc.utils._random import stream, torch_seed
+from skxc.utils._sparse import drop_pairs, pair_ids
 
 Ids = NDArray[np.int64]
 # How much slower blocks and attention learn than tables.
@@ -50,113 +60,87 @@ class FusedClassifierTask(Task):
     Parameters
     ----------
     name : str
-    rows, texts : ndarrays of float32, shapes (n, dim) and (L, dim), or csr_arrays
-        Fixed text vectors of the samples and of the outputs, or, with an encoder, what it prepared.
-    hops : list of csr_array, shape (L, L)
-        The normalised graph and its powers; each gives a text component.
-    start : ndarray of float32, shape (L, dim), or None
-        Initial free vectors; None: none.
-    y : csr_array of shape (n, L)
-        Targets.
-    sample_weight : ndarray of shape (n,)
-    batches : Batching
-    seed : int
-        Of the initial weights.
-    device : torch.device
-    encoder : Encoder or None, default=None
-        Trained with the classifiers.
-    candidates : csr_array of shape (n, L) or None, default=None
-        Stored entries are what a row is scored against; None: every output.
+    problem : Problem
+    outputs : Outputs
+        What is predicted, L of them.
+    part : Classifiers
+    loss : LogitLoss
+    batch_size : int
+    learning_rate : float
+        Of tables; blocks and attention, whose entries all labels share, learn at a tenth of it.
+    continues : bool, default=True
+        Whether an earlier stage has trained the encoder. If so, there are free vectors, and the
+        encoder is frozen or a copy.
     n_negatives : int or None, default=None
         Candidates of a row that enter the pool of its batch at each step, beside the outputs of all
         its rows; without `candidates`, the pool is these outputs alone. None: no pools, every row
         is scored against all its candidates and nothing else.
-    add_missed : bool, default=True
-        Whether positives that are no candidates are scored too.
-    excluded : csr_array of shape (n, L) or None, default=None
-        Pairs that are no labels, but must not be negatives either.
-    fusion : {"attention", "sum"}, default="attention"
-    dropout : float, default=0.2
-    loss : Loss or None, default=None
-        None: `BinaryCrossEntropy`.
-    temperature : float, default=0.05
-        Divides the cosines of documents and classifiers.
-    learning_rate : float, default=0.01
-        Of tables; blocks and attention, whose entries all labels share, learn at a tenth of it.
-
-    Attributes
-    ----------
-    held_out : callable or None
+    candidates : csr_array of shape (n, L) or None, default=None
+        Stored entries, and a row's labels, are what the row is scored against; None: every output.
+    held_out : callable or None, default=None
         Returns the figure that early stopping watches, from this task.
-    attributes : callable or None
-        Returns the fitted attributes that the task amounts to.
     """
-
-    held_out: Callable[[FusedClassifierTask], float] | None = None
-    attributes: Callable[[], dict[str, Any]] | None = None
 
     def __init__(
         self,
         name: str,
+        problem: Problem,
+        outputs: Outputs,
+        part: Classifiers,
         *,
-        rows: Any,
-        texts: Any,
-        hops: list[sp.csr_array],
-        start: NDArray[np.float32] | None,
-        y: sp.csr_array,
-        sample_weight: NDArray[np.floating],
-        batches: Batching,
-        seed: int,
-        device: torch.device,
-        encoder: Encoder | None = None,
-        candidates: sp.csr_array | None = None,
+        loss: LogitLoss,
+        batch_size: int,
+        learning_rate: float,
+        continues: bool = True,
         n_negatives: int | None = None,
-        add_missed: bool = True,
-        excluded: sp.csr_array | None = None,
-        fusion: str = "attention",
-        dropout: float = 0.2,
-        loss: Loss | None = None,
-        temperature: float = 0.05,
-        learning_rate: float = 0.01,
+        candidates: sp.csr_array | None = None,
+        held_out: Callable[[FusedClassifierTask], float] | None = None,
     ) -> None:
         self.name = name
-        self.encoder = encoder
-        self.y = y
-        self.excluded = excluded
-        self.sample_weight = sample_weight.astype(np.float32)
-        self.row_batches = batches
-        self.device = device
+        self.encoder, start = problem.encoder, None
+        if continues and part.refinement:
+            own = text_vectors(self.encoder, outputs.texts)
+            start = NAMES[part.fusion].start(own, outputs.hops)
+        self.trains_encoder = not (continues and part.freeze_embeddings)
+        if continues and self.trains_encoder:
+            self.encoder = copy.copy(problem.encoder)
+            self.encoder.module_ = copy.deepcopy(problem.encoder.module_)
+        self.rows = problem.rows
+        self.y = sp.csr_array(problem.y @ outputs.membership.T)
+        self.excluded = None
+        if problem.excluded is not None:
+            excluded = sp.csr_array(problem.excluded @ outputs.membership.T)
+            self.excluded = drop_pairs(excluded, self.y)
+        self.sample_weight = problem.sample_weight.astype(np.float32)
+        self.row_batches = UniformBatches(len(self.sample_weight), batch_size)
+        self.device = problem.device
         self.learning_rate = learning_rate
-        self.loss = BinaryCrossEntropy() if loss is None else loss
-        self.temperature = temperature
-        self.outputs = np.arange(y.shape[1], dtype=np.int64)
+        self.loss = loss
+        self.held_out = held_out
+        self.outputs = np.arange(self.y.shape[1], dtype=np.int64)
         self.targets = None
         if candidates is not None:
-            self.targets = candidate_targets(candidates, y, excluded, add_missed)
+            self.targets = candidate_targets(candidates, self.y, self.excluded)
         self.n_negatives = n_negatives
         if n_negatives is not None:
-            marks = y if self.targets is None else self.targets
+            marks = self.y if self.targets is None else self.targets
             self.drawn = keep_edges(marks, marks.data > 0)
             self.negatives = keep_edges(marks, marks.data < 0)
-        self.documents: Callable[[Ids], Tensor]
-        self.texts: Callable[[Ids], list[Tensor]]
-        if encoder is None:
-            dim = texts.shape[1]
-            self.documents = FixedVectors(rows, device)
-            self.texts = FixedTexts(texts, hops, device)
-        else:
-            dim = encoder.dim_
-            self.documents = EncodedRows(encoder.module_, rows)
-            self.texts = EncodedTexts(EncodedRows(encoder.module_, texts), hops)
-        with torch_seed(seed):
-            self.classifiers = FusedClassifiers(
-                dim, 1 + len(hops), start=start, fusion=fusion, dropout=dropout
-            )
-            self.document = DocumentBlock(dim, dropout)
+        self.texts = TextComponents(self._encode, outputs.texts, outputs.hops)
+        components = Components(
+            dim=self.encoder.dim_,
+            n_hops=len(outputs.hops),
+            has_free_vectors=start is not None,
+            frequency=self.y.T @ problem.sample_weight,
+            dropout=part.dropout,
+        )
+        with torch_seed(int(stream(problem.seed, name).integers(2**31))):
+            self.classifiers = FusedClassifiers(components, part.fusion, start)
+            self.document = DocumentBlock(self.encoder.dim_, part.dropout)
         self.modules = nn.ModuleDict({"classifiers": self.classifiers, "document": self.document})
-        if encoder is not None:
-            self.modules["encoder"] = encoder.module_
-        self.modules.to(device)
+        if self.trains_encoder:
+            self.modules["encoder"] = self.encoder.module_
+        self.modules.to(self.device)
         self.fit_offset()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -172,7 +156,7 @@ class FusedClassifierTask(Task):
         groups: list[dict[str, Any]] = [{"params": dense, "lr": self.learning_rate / DENSE_SHARE}]
         if free:
             groups.append({"params": free, "lr": self.learning_rate, "sparse": True})
-        if self.encoder is not None:
+        if self.trains_encoder:
             groups += self.encoder.parameter_groups(self.learning_rate)
         return groups
 
@@ -223,12 +207,16 @@ class FusedClassifierTask(Task):
 
     def document_vectors(self, rows: Ids) -> Tensor:
         """Return the documents of training rows at unit length, shape (b, dim)."""
-        return functional.normalize(self.document(self.documents(rows)), dim=1)
+        return functional.normalize(self.document(self._encode(self.rows[rows])), dim=1)
 
     def classifiers_of(self, labels: Ids) -> Tensor:
         """Return the classifiers of distinct, sorted labels, ``w_l / (|w_l| temperature)``."""
         classifiers = self.classifiers(labels, self.texts(labels))
-        return functional.normalize(classifiers, dim=1) / self.temperature
+        return self.loss.scaled(functional.normalize(classifiers, dim=1))
+
+    def _encode(self, prepared: sp.csr_array) -> Tensor:
+        vectors = self.encoder.module_(prepared)
+        return vectors if self.trains_encoder else vectors.detach()
 
     @torch.no_grad()
     def fit_offset(self) -> None:
@@ -273,8 +261,7 @@ class FusedClassifierTask(Task):
 
     def evaluate(self) -> float:
         """Return the figure on held-out rows."""
-        if self.held_out is None:
-            raise ValueError("The task has no held-out rows. Train it without early stopping.")
+        assert self.held_out is not None  # nothing is watched without held-out rows
         self.modules.eval()
         return self.held_out(self)
 
@@ -287,7 +274,11 @@ class FusedClassifierTask(Task):
     def fusion_weights(self) -> NDArray[np.float32]:
         """Return the weight of every component in every classifier, shape (L, n_components)."""
         module = self.classifiers
-        return self._blockwise(lambda ids: module.fusion(module.components(ids, self.texts(ids))))
+
+        def weights(ids: Ids) -> Tensor:
+            return module.fusion(ids, module.components(ids, self.texts(ids)))
+
+        return self._blockwise(weights)
 
     def _blockwise(self, function: Callable[[Ids], Tensor]) -> NDArray[np.float32]:
         self.modules.eval()
@@ -297,7 +288,7 @@ class FusedClassifierTask(Task):
 
 
 def candidate_targets(
-    candidates: sp.csr_array, y: sp.csr_array, excluded: sp.csr_array | None, add_missed: bool
+    candidates: sp.csr_array, y: sp.csr_array, excluded: sp.csr_array | None = None
 ) -> sp.csr_array:
     """Return what every row is scored against: 1 at its labels, -1 at other candidates.
 
@@ -306,25 +297,22 @@ def candidate_targets(
     candidates : csr_array of shape (n, L)
         Stored entries count, whatever their value.
     y : csr_array of shape (n, L)
-    excluded : csr_array of shape (n, L) or None
-        Pairs that are never scored.
-    add_missed : bool
-        Whether labels of a row that are no candidates are added.
+    excluded : csr_array of shape (n, L) or None, default=None
+        Pairs that are never negatives.
 
     Returns
     -------
     csr_array of int8, shape (n, L)
+        With sorted columns.
     """
-    ones = sp.csr_array(
-        (np.ones(candidates.nnz, np.int8), candidates.indices, candidates.indptr), candidates.shape
+    ones, twos = (
+        sp.csr_array((np.full(x.nnz, mark, np.int8), x.indices, x.indptr), shape=x.shape)
+        for x, mark in ((candidates, 1), (y, 2))
     )
-    truth = sp.csr_array((np.full(y.nnz, 2, np.int8), y.indices, y.indptr), shape=y.shape)
-    marked = sp.csr_array(ones + truth)
+    marked = sp.csr_array(ones + twos)
     marked.sort_indices()
-    # 1: candidate, 2: missed label, 3: label and candidate.
-    keep = np.ones(marked.nnz, dtype=bool) if add_missed else marked.data != 2
-    if excluded is not None:
-        own = np.isin(pair_ids(marked), pair_ids(excluded))
-        keep &= ~own | (marked.data >= 2)
-    marked.data = np.where(marked.data >= 2, 1, -1).astype(np.int8)
-    return keep_edges(marked, keep)
+    is_label = marked.data >= 2
+    marked.data = np.where(is_label, 1, -1).astype(np.int8)
+    if excluded is None:
+        return marked
+    return keep_edges(marked, is_label | ~np.isin(pair_ids(marked), pair_ids(excluded)))

@@ -5,31 +5,65 @@
     c_1    = B_1(E^T z_l)                                     the label's own text
     c_2    = B_2(sum_m G_lm E^T z_m)                          the text of its neighbours in a graph
     c_3    = v_l                                              a free vector, starts at c_2's input
-    alpha  = softmax(A [q_1; q_2; q_3]),   q_i = T ReLU(drop(c_i)) + t       T, A: spectral norm 1
-    w_l    = sum_i alpha_i c_i,            score = cos(w_l, x^) / temperature + offset
-
-The paper's score is w_l . x^. With unit vectors, the size of the token embeddings does not decide
-how fast the blocks learn, and with an offset that starts at the log-odds of the mean target, the
-first epochs need not push all scores down: a tenth of the steps is enough.
+    w_l    = sum_i alpha_i c_i                                alpha: see `fusion`
 
 Source: ECLARE (WWW 2021) and its code; its ancestor DECAF (WSDM 2021) adds texts without a graph.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from numbers import Real
+from typing import Annotated
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from skxc.training._label_table import LabelVectors
+from skxc._params import OneOf, Part, PositiveInt, ShareBelowOne, params
+from skxc.estimators._label_graph.fusion import (
+    NAMES,
+    POWER_ITERATIONS,
+    Components,
+    weight_and_bias,
+)
+from skxc.training import LabelVectors
+from skxc.utils._row_sparse import sparse_matmul
 
-# One would follow the slowly changing singular vectors too late.
-_POWER_ITERATIONS = 4
+
+@params
+class Classifiers(Part):
+    """What classifiers are made of, those of labels and those of clusters alike.
+
+    Parameters
+    ----------
+    fusion : {"attention", "sum"}, default="attention"
+        How components are joined: with weights from an attention, or with weight 1.
+    n_hops : int, default=1
+        Hops over the graph; each adds a component of the neighbours' texts.
+    prune_distance : float or None, default=1.0
+        After the surrogate, edges of the walk between labels whose texts have a larger cosine
+        distance are dropped; None: none are.
+    refinement : bool, default=True
+        Whether shortlister and ranker have free vectors.
+    freeze_embeddings : bool, default=False
+        Whether token embeddings stay as the surrogate left them, as in the official code. False:
+        shortlister and ranker go on to train copies of their own.
+    dropout : float, default=0.2
+        Share of components that is zeroed at each training step.
+    """
+
+    fusion: Annotated[str, OneOf(NAMES)] = "attention"
+    n_hops: PositiveInt = 1
+    prune_distance: Annotated[float, Interval(Real, 0, 2, closed="both")] | None = 1.0
+    refinement: bool = True
+    freeze_embeddings: bool = False
+    dropout: ShareBelowOne = 0.2
 
 
 class ResidualBlock(nn.Module):
@@ -47,11 +81,11 @@ class ResidualBlock(nn.Module):
         self.dropout = dropout
         linear = nn.Linear(dim, dim)
         nn.init.zeros_(linear.bias)
-        self.linear = spectral_norm(linear, n_power_iterations=_POWER_ITERATIONS)
+        self.linear = spectral_norm(linear, n_power_iterations=POWER_ITERATIONS)
         # Assigned after the registration: it would lose what is written into the weight in place.
         self.linear.weight = torch.eye(dim)
         # A look in training mode fits the norm's estimate to the new matrix.
-        _weight_and_bias(self.linear)
+        weight_and_bias(self.linear)
         self.kappa = nn.Parameter(torch.ones(()))
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -76,54 +110,9 @@ class DocumentBlock(nn.Module):
     def to_numpy(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (M, m) with ``x^ = ReLU(u + ReLU(u) @ M + m)`` in prediction."""
         block = self.block.eval()
-        weight, bias = _weight_and_bias(block.linear)
+        weight, bias = weight_and_bias(block.linear)
         matrix = (block.kappa * weight.T).cpu().numpy()
         return np.ascontiguousarray(matrix), (block.kappa * bias).cpu().numpy()
-
-
-class AttentionFusion(nn.Module):
-    """Weights of the components of a classifier, by an attention that all labels share.
-
-    Parameters
-    ----------
-    dim, n_components : int
-    dropout : float
-    """
-
-    def __init__(self, dim: int, n_components: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = dropout
-        shared, score = nn.Linear(dim, dim), nn.Linear(n_components * dim, n_components, bias=False)
-        nn.init.xavier_uniform_(shared.weight)
-        nn.init.zeros_(shared.bias)
-        nn.init.xavier_uniform_(score.weight)
-        self.shared = spectral_norm(shared, n_power_iterations=_POWER_ITERATIONS)
-        self.score = spectral_norm(score, n_power_iterations=_POWER_ITERATIONS)
-
-    def forward(self, components: list[Tensor]) -> Tensor:
-        """Return alpha, shape (m, n_components), whose rows add up to 1."""
-        # The matrix once for all components: every use would run the power iteration again.
-        weight, bias = _weight_and_bias(self.shared)
-        hidden = [
-            functional.linear(self._drop(functional.relu(component)), weight, bias)
-            for component in components
-        ]
-        return torch.softmax(self.score(torch.cat(hidden, dim=1)), dim=1)
-
-    def _drop(self, vectors: Tensor) -> Tensor:
-        return functional.dropout(vectors, self.dropout, self.training)
-
-
-def _weight_and_bias(linear: nn.Module) -> tuple[Tensor, Tensor]:
-    return cast(Tensor, linear.weight), cast(Tensor, linear.bias)
-
-
-class SumFusion(nn.Module):
-    """Every component with weight 1: what the attention has to beat."""
-
-    def forward(self, components: list[Tensor]) -> Tensor:
-        """Return ones, shape (m, n_components)."""
-        return components[0].new_ones(len(components[0]), len(components))
 
 
 class FusedClassifiers(nn.Module):
@@ -131,32 +120,22 @@ class FusedClassifiers(nn.Module):
 
     Parameters
     ----------
-    dim : int
-    n_texts : int
-        Text components: the label's own text, and one for every hop over the graph.
+    components : Components
+    fusion : {"attention", "sum"}
     start : ndarray of float32, shape (L, dim), or None
         Initial free vectors; None: none.
-    fusion : {"attention", "sum"}
-    dropout : float
     """
 
     def __init__(
-        self,
-        dim: int,
-        n_texts: int,
-        *,
-        start: NDArray[np.float32] | None,
-        fusion: str,
-        dropout: float,
+        self, components: Components, fusion: str, start: NDArray[np.float32] | None
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(dim, dropout) for _ in range(n_texts))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(components.dim, components.dropout) for _ in range(1 + components.n_hops)
+        )
         self.refinement = None if start is None else LabelVectors(start)
-        n_components = n_texts + (start is not None)
         self.offset = nn.Parameter(torch.zeros(()))
-        self.fusion: nn.Module = SumFusion()
-        if fusion == "attention":
-            self.fusion = AttentionFusion(dim, n_components, dropout)
+        self.fusion = NAMES[fusion](components)
 
     def components(self, ids: NDArray[np.int64], texts: list[Tensor]) -> list[Tensor]:
         """Return the components of distinct, sorted labels, each of shape (m, dim).
@@ -165,7 +144,7 @@ class FusedClassifiers(nn.Module):
         ----------
         ids : ndarray of int, shape (m,)
         texts : list of Tensor, shape (m, dim)
-            Their own text vectors, and those of their neighbours.
+            What `TextComponents` returned.
         """
         parts = [block(text) for block, text in zip(self.blocks, texts, strict=True)]
         return parts if self.refinement is None else [*parts, self.refinement(ids)]
@@ -173,5 +152,44 @@ class FusedClassifiers(nn.Module):
     def forward(self, ids: NDArray[np.int64], texts: list[Tensor]) -> Tensor:
         """Return the classifiers of these labels, shape (m, dim)."""
         parts = self.components(ids, texts)
-        alpha = self.fusion(parts)
+        alpha = self.fusion(ids, parts)
         return sum(alpha[:, i, None] * part for i, part in enumerate(parts))
+
+
+class TextComponents:
+    """The text components of labels, computed from their texts and those of their neighbours.
+
+    Parameters
+    ----------
+    encode : callable
+        From some prepared texts to vectors.
+    texts : csr_array of shape (L, V)
+        Prepared texts of the labels.
+    hops : list of csr_array, shape (L, L)
+        The normalised graph and its powers.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[sp.csr_array], Tensor],
+        texts: sp.csr_array,
+        hops: list[sp.csr_array],
+    ) -> None:
+        self.encode = encode
+        self.texts = texts
+        self.hops = hops
+
+    def __call__(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        """Return the components of distinct, sorted labels, each of shape (m, dim)."""
+        parts = [sp.csr_array(hop[ids]) for hop in self.hops]
+        needed = np.unique(np.concatenate([ids, *(part.indices for part in parts)]))
+        vectors = self.encode(self.texts[needed])
+        own = vectors[torch.from_numpy(np.searchsorted(needed, ids)).to(vectors.device)]
+        return [own, *(sparse_matmul(_columns(part, needed), vectors) for part in parts)]
+
+
+def _columns(matrix: sp.csr_array, needed: NDArray[np.integer]) -> sp.csr_array:
+    """Return the matrix over the columns `needed` only, which hold all its entries."""
+    columns = np.searchsorted(needed, matrix.indices).astype(np.int32)
+    shape = (matrix.shape[0], len(needed))
+    return sp.csr_array((matrix.data, columns, matrix.indptr), shape=shape)

@@ -1,0 +1,236 @@
+"""Scores in two levels: clusters of labels first, then the labels of the best clusters.
+
+    s      <- sigmoid(h_m . x^ + c)          the B best clusters
+    s      <- s / 2 + top_B(s G_clusters) / 2
+    p_l    =  s_m(l)^a sigmoid(w_l . x^)     their labels; the best `width` stay; a = 1 in the paper
+    p      <- p / 2 + top_width(p G_labels) / 2
+
+Source: ECLARE (WWW 2021), sections on inference and on score propagation (GAME).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from skxc._params import Part, PositiveInt, params
+from skxc.encoders import Encoder
+from skxc.estimators._label_graph.problem import text_vectors
+from skxc.estimators._label_graph.task import FusedClassifierTask
+from skxc.graphs import keep_strongest, propagate
+from skxc.graphs._prune import block_by_block
+from skxc.indices import VectorSearch
+from skxc.ranking import inner_products
+from skxc.utils._record import Record
+from skxc.utils._sparse import normalize_rows, pack_topk, row_ids
+
+Vectors = NDArray[np.float32]
+
+
+@params
+class Ranker(Part):
+    """Which labels compete, in training and in answers.
+
+    Parameters
+    ----------
+    max_candidates : int or None, default=100
+        Likely labels of its shortlist that a training row is ranked against; None: the whole
+        shortlist and its neighbours, as in the official code.
+    n_negatives : int or None, default=6
+        How many of these enter the pool of the row's batch at each step. All rows of the batch are
+        scored against the pool: the labels of all of them, and these. In the same way, surrogate
+        and shortlister score the clusters of the batch's labels. None: as in the official code,
+        they score all clusters, and the ranker every row against its own candidates alone.
+    propagate : bool, default=False
+        Whether half of the scores of labels moves one hop over the graph, as in the paper: it finds
+        more labels, and puts fewer right ones first. It may be changed after `fit`.
+    predict_unseen : bool, default=True
+        Whether labels without training rows are predicted by their text. They take no part in the
+        walk, and are no negatives. False, as in the paper: they are left out.
+    """
+
+    max_candidates: PositiveInt | None = 100
+    n_negatives: PositiveInt | None = 6
+    propagate: bool = False
+    predict_unseen: bool = True
+
+
+@dataclass(frozen=True)
+class SearchSettings(Record):
+    """What may be changed after training about the search.
+
+    Attributes
+    ----------
+    beam_width : int
+        Best clusters; as many more may arrive over the graph.
+    power : float
+        Of the clusters' probabilities.
+    width : int
+        Best labels of a row; as many more may arrive over the graph.
+    propagate_clusters, propagate_labels : bool
+        Whether scores spread over the graphs, where there are graphs.
+    """
+
+    beam_width: int
+    power: float
+    width: int
+    propagate_clusters: bool
+    propagate_labels: bool
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentMap(Record):
+    """``x^ = ReLU(u + ReLU(u) @ matrix + offset)``: a trained document block.
+
+    Attributes
+    ----------
+    matrix : ndarray of float32, shape (d, d)
+    offset : ndarray of float32, shape (d,)
+    """
+
+    matrix: Vectors
+    offset: Vectors
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        """Return the documents, shape (n, d)."""
+        # In double precision, so that a row's result does not depend on the rows beside it.
+        hidden = np.maximum(vectors, 0).astype(np.float64)
+        mapped = vectors + hidden @ self.matrix + self.offset
+        return normalize_rows(np.maximum(mapped, 0)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer(Record):
+    """Classifiers of clusters or of labels, and the documents that they meet.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        Token embeddings.
+    documents : DocumentMap
+    classifiers : VectorSearch of m vectors
+    offset : float
+        Added to all scores.
+    graph : csr_array of shape (m, m), or None
+        Normalised; scores may spread over it.
+    """
+
+    encoder: Encoder
+    documents: DocumentMap
+    classifiers: VectorSearch
+    offset: float
+    graph: sp.csr_array | None
+
+    @classmethod
+    def of(cls, task: FusedClassifierTask, graph: sp.csr_array | None) -> Scorer:
+        """Return the classifiers of a task's current weights, materialised."""
+        return cls(
+            encoder=task.encoder,
+            documents=DocumentMap(*task.document.to_numpy()),
+            classifiers=VectorSearch(task.classifier_weights()),
+            offset=float(task.classifiers.offset.detach()),
+            graph=graph,
+        )
+
+    def encode(self, rows: sp.csr_array, device: torch.device) -> Vectors:
+        """Return the documents of prepared rows, shape (n, d)."""
+        return self.documents(text_vectors(self.encoder.to(device), rows))
+
+
+@dataclass(frozen=True, eq=False)
+class ShortlistRanker(Record):
+    """What one member of a `LabelGraphXC` has learned.
+
+    Attributes
+    ----------
+    membership : csr_array of float32 ones, shape (K, L)
+        The labels of every cluster; a label is in exactly one.
+    clusters, labels : Scorer
+    """
+
+    membership: sp.csr_array
+    clusters: Scorer
+    labels: Scorer
+
+    def scores(
+        self, rows: sp.csr_array, settings: SearchSettings, device: torch.device
+    ) -> sp.csr_array:
+        """Return the probabilities of the best labels of prepared rows, shape (n, L)."""
+        shortlist = self.shortlist(rows, settings, device)
+        return self.rank(self.labels.encode(rows, device), shortlist, settings)
+
+    def shortlist(
+        self, rows: sp.csr_array, settings: SearchSettings, device: torch.device
+    ) -> sp.csr_array:
+        """Return the probabilities of the best clusters of prepared rows, shape (n, K)."""
+
+        def best(block: slice) -> sp.csr_array:
+            return self.best_clusters(self.clusters.encode(rows[block], device), settings)
+
+        return block_by_block(best, rows.shape[0])
+
+    def best_clusters(self, documents: Vectors, settings: SearchSettings) -> sp.csr_array:
+        """Return the probabilities of the best clusters of documents, shape (n, K)."""
+        scorer, beam_width = self.clusters, settings.beam_width
+        n_clusters = len(scorer.classifiers)
+        found, scores = scorer.classifiers.search(documents, min(beam_width, n_clusters), "exact")
+        best = pack_topk(found, expit(scores + np.float32(scorer.offset)), n_clusters)
+        if scorer.graph is None or not settings.propagate_clusters:
+            return best
+        return propagate(best, scorer.graph, beam_width)
+
+    def rank(
+        self, documents: Vectors, shortlist: sp.csr_array, settings: SearchSettings
+    ) -> sp.csr_array:
+        """Return the probabilities of the labels of these clusters, shape (n, L).
+
+        Parameters
+        ----------
+        documents : ndarray of float32, shape (n, d)
+            As the classifiers of labels meet them.
+        shortlist : csr_array of shape (n, K)
+            What `best_clusters` returned.
+        settings : SearchSettings
+        """
+        scorer, found = self.labels, sp.csr_array(shortlist @ self.membership)
+        products = inner_products(
+            documents, scorer.classifiers.vectors, row_ids(found), found.indices
+        )
+        probabilities = expit(products + np.float32(scorer.offset))
+        found.data = found.data ** np.float32(settings.power) * probabilities
+        best = keep_strongest(found, settings.width)
+        if scorer.graph is None or not settings.propagate_labels:
+            return best
+        return propagate(best, scorer.graph, settings.width)
+
+    def candidates(self, shortlist: sp.csr_array, width: int) -> sp.csr_array:
+        """Return the labels that the ranker learns to tell apart for every row, the likely ones.
+
+        Parameters
+        ----------
+        shortlist : csr_array of shape (n, K)
+            What `shortlist` returned.
+        width : int
+            Labels of a row, some of which the graph has reached from those of the clusters.
+
+        Returns
+        -------
+        csr_array of float32, shape (n, L)
+        """
+
+        def likely(block: slice) -> sp.csr_array:
+            labels = keep_strongest(sp.csr_array(shortlist[block] @ self.membership), width)
+            if self.labels.graph is None:
+                return labels
+            return keep_strongest(propagate(labels, self.labels.graph, width), width)
+
+        return block_by_block(likely, shortlist.shape[0])
+
+    def with_ranker(self, task: FusedClassifierTask) -> ShortlistRanker:
+        """Return the member with the classifiers of labels of a task's current weights."""
+        return replace(self, labels=Scorer.of(task, self.labels.graph))

@@ -1,0 +1,93 @@
+"""What ECLARE answers with: members whose probabilities are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from skxc._model import Model, in_blocks
+from skxc._training_set import Features
+from skxc.encoders import Encoder
+from skxc.estimators._label_graph.member import SearchSettings, ShortlistRanker
+from skxc.utils._precision import resolve_device
+from skxc.utils._record import Record
+from skxc.utils._sparse import TopK, normalize_rows, rank_rows
+
+
+@dataclass(frozen=True, eq=False)
+class LabelGraphFigures(Record):
+    """How training went, and what the first member has learned.
+
+    Attributes
+    ----------
+    history : list of dict
+        Stage, loss and, with early stopping, held-out precision of every epoch.
+    label_graph : csr_array of float32, shape (n_labels, n_labels), or None
+    fusion_weights : ndarray of float32, shape (n_labels, n_components), or None
+    shortlist_recall : dict of str to float, or None
+    """
+
+    history: list[dict[str, Any]]
+    label_graph: sp.csr_array | None = None
+    fusion_weights: NDArray[np.float32] | None = None
+    shortlist_recall: dict[str, float] | None = None
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs of all stages."""
+        return max(len(self.history), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelGraphModel(Model):
+    """Members, and the labels that they know.
+
+    Attributes
+    ----------
+    members : tuple of ShortlistRanker
+    labels : ndarray of int64, shape (L,)
+        Ids of the labels that can be predicted, in the order of the members.
+    settings : SearchSettings
+    device : str
+        Where the encoders compute, which a loaded model chooses anew.
+    figures : LabelGraphFigures
+    """
+
+    members: tuple[ShortlistRanker, ...]
+    labels: NDArray[np.int64]
+    settings: SearchSettings
+    device: str
+    figures: LabelGraphFigures
+
+    @property
+    def encoder(self) -> Encoder:
+        """The token embeddings of the first member's ranker."""
+        return self.members[0].labels.encoder
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of the first member."""
+        return int(self.members[0].membership.shape[0])
+
+    def queries(self, X: Features) -> sp.csr_array:
+        """Return samples as bags of words at unit length."""
+        return normalize_rows(self.encoder.prepare(X))
+
+    def embed(self, X: Features) -> NDArray[np.float32]:
+        """Return the unit vectors of samples, shape (n, d)."""
+        return self.encoder.to(resolve_device(self.device)).encode(self.queries(X))
+
+    def search(self, queries: sp.csr_array, k: int) -> TopK:
+        """Return the labels of the highest mean probability over the members."""
+        return in_blocks(self._search, queries, k)
+
+    def _search(self, queries: sp.csr_array, k: int) -> TopK:
+        device = resolve_device(self.device)
+        total = sum(member.scores(queries, self.settings, device) for member in self.members)
+        found, scores = rank_rows(sp.csr_array(total / np.float32(len(self.members))), k)
+        labels = np.append(self.labels, -1).astype(found.dtype)
+        return labels[found], scores
