@@ -1,11 +1,13 @@
 import copy
 import pickle
+from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 
 import skxc
@@ -13,34 +15,42 @@ from skxc import LabelTexts, UnifiedXC
 from skxc.base import TrainingSet
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _neural, _unified
 from skxc.exceptions import LabelTextWarning
-from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
+from skxc.losses import DecoupledSoftmax
+from skxc.metrics import ece_at_k, inverse_propensity, ndcg_at_k, psndcg_at_k
 from skxc.negatives import AllLabels, InBatch, Mined
+from skxc.utils._sparse import normalize_rows
 from tests.toys import assert_same_model
 
 torch = pytest.importorskip("torch")
 
-from skxc.training import Checkpoint, UnifiedTask  # noqa: E402
+from skxc import _model  # noqa: E402
+from skxc.estimators import _unified  # noqa: E402
+from skxc.estimators._unified import LabelPool, LabelTable, TwoHeads  # noqa: E402
+from skxc.estimators._unified.pool import batches_of, negatives_of  # noqa: E402
+from skxc.estimators._unified.task import UnifiedTask  # noqa: E402
+from skxc.training import Checkpoint  # noqa: E402
 
-QUICK = {
-    "n_epochs": 6,
-    "random_state": 0,
-    "batch_size": 32,
-    "pool_size": 24,
-    "refresh_every": 2,
-    "projection_dim": 24,
-    "encoder": BagEncoder(dim=32),
-}
+
+def quick(**params):
+    """Return an estimator that trains in a moment, with these parameters, also of its parts."""
+    small = {
+        "n_epochs": 6,
+        "random_state": 0,
+        "batch_size": 32,
+        "pool__size": 24,
+        "pool__refresh_every": 2,
+        "heads__dim": 24,
+        "encoder": BagEncoder(dim=32),
+    }
+    return UnifiedXC().set_params(**{**small, **params})
 
 
 def fit(data, **params):
     """Return a quickly trained model, without the second training of small data."""
-    model = UnifiedXC(**{**QUICK, **params})
-    model._gives_rows_back = lambda n_samples: False
-    model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
-    del model._gives_rows_back
-    return model
+    return quick(calibration="held_out", **params).fit(
+        data.train_texts, data.train_labels, label_features=data.label_texts
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +60,13 @@ def model(planted):
 
 def state_of(model):
     """Return everything a model holds, as one comparable value."""
-    return pickle.dumps({k: v for k, v in model.__getstate__().items() if k != "_built_indices"})
+    return pickle.dumps(model.__getstate__())
 
 
 def all_scores(model, texts, **params):
     """Return the scores of all labels as a dense array."""
-    labels, scores = copy.copy(model).set_params(**params).predict_topk(texts, model.n_labels_)
+    model = copy.deepcopy(model).set_params(**params)
+    labels, scores = model.predict_topk(texts, model.n_labels_)
     full = np.empty_like(scores)
     np.put_along_axis(full, labels.astype(np.int64), scores, axis=1)
     return full
@@ -70,7 +81,7 @@ def test_it_learns_what_label_words_mean():
     untrained, trained = fit(data, learning_rate=1e-9), fit(data, n_epochs=15)
     for head in ("both", "dual_encoder", "classifier"):
         before, after = (
-            m.set_params(prediction_head=head).score(data.test_texts, data.test_labels)
+            m.set_params(heads__prediction=head).score(data.test_texts, data.test_labels)
             for m in (untrained, trained)
         )
         assert before < 0.25
@@ -82,15 +93,14 @@ def test_it_learns_what_label_words_mean():
     [
         {"loss": "softmax"},
         {"loss": "balanced"},
-        {"symmetric": True},
-        {"n_negatives": 0},
-        {"clustered": False},
-        {"pool_fill": False, "n_positives": 1},
-        {"pool_keep": "random"},
-        {"pool_size": 1000},
-        {"label_init": "random", "classifier_similarity": "dot"},
-        {"table_dtype": "bfloat16"},
-        {"max_grad_norm": 1.0, "label_dropout": 0.3},
+        {"heads__symmetric": True},
+        {"pool__n_negatives": 0},
+        {"pool__clustered": False},
+        {"pool__n_positives": 1},
+        {"pool__size": 1000},
+        {"label_table__start": "random", "label_table__similarity": "dot"},
+        {"label_table__dtype": "bfloat16"},
+        {"training__max_grad_norm": 1.0, "label_table__dropout": 0.3},
     ],
     ids=str,
 )
@@ -118,12 +128,14 @@ def test_each_head_has_its_job_and_both_together_keep_up_with_the_better():
         texts = list(data.label_texts)
         for label in frequent:  # their texts name two topics of other labels
             texts[label] = data.label_texts[rng.integers(60)]
-        model = UnifiedXC(
-            **{**QUICK, "random_state": seed, "n_epochs": 12, "label_init": "random"}
-        ).fit(data.train_texts, data.train_labels, label_features=texts)
+        model = quick(random_state=seed, n_epochs=12, label_table__start="random").fit(
+            data.train_texts, data.train_labels, label_features=texts
+        )
         scores = {}
         for head in ("both", "dual_encoder", "classifier"):
-            best = model.set_params(prediction_head=head).predict_topk(data.test_texts, 1)[0][:, 0]
+            best = model.set_params(heads__prediction=head).predict_topk(data.test_texts, 1)[0][
+                :, 0
+            ]
             right = best == data.test_sources
             for part, labels in (("tail", rare), ("head", frequent), ("all", np.arange(60))):
                 scores[head, part] = right[np.isin(data.test_sources, labels)].mean()
@@ -157,23 +169,25 @@ def test_label_vectors_of_labels_without_rows_end_halfway_to_their_texts(planted
     model = fit(planted)
     unseen = np.flatnonzero(model.label_frequency_ == 0)
     assert len(unseen)
-    text = np.split(model._embed(np.array(planted.label_texts, dtype=object)), 2, axis=1)[1]
-    table = trained[0] / np.linalg.norm(trained[0], axis=1, keepdims=True)
-    expected = table.copy()
-    expected[unseen] += text[unseen]
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    text = np.split(embedded(model, planted.label_texts), 2, axis=1)[1]
+    expected = normalize_rows(trained[0])
+    expected[unseen] = normalize_rows(expected[unseen] + text[unseen])
     np.testing.assert_allclose(model.classifier_weights_, expected, atol=1e-5)
-    faithful = fit(planted, label_init="random")
-    table = trained[1] / np.linalg.norm(trained[1], axis=1, keepdims=True)
-    np.testing.assert_allclose(faithful.classifier_weights_, table, atol=1e-5)
+    faithful = fit(planted, label_table__start="random")
+    np.testing.assert_allclose(faithful.classifier_weights_, normalize_rows(trained[1]), atol=1e-5)
+
+
+def embedded(model, texts):
+    """Return the vectors of texts by both heads."""
+    return model.model_.embed(np.array(texts, dtype=object))
 
 
 def test_label_vectors_start_at_the_texts(planted):
     started = fit(planted, learning_rate=1e-12, n_epochs=1)
-    text, label = np.split(started._embed(np.array(planted.label_texts, dtype=object)), 2, axis=1)
+    text, label = np.split(embedded(started, planted.label_texts), 2, axis=1)
     np.testing.assert_allclose(started.label_embeddings_, text, atol=1e-5)
     np.testing.assert_allclose(started.classifier_weights_, label, atol=1e-5)
-    faithful = fit(planted, learning_rate=1e-12, n_epochs=1, label_init="random")
+    faithful = fit(planted, learning_rate=1e-12, n_epochs=1, label_table__start="random")
     cosine = (faithful.classifier_weights_ * label).sum(axis=1)
     assert abs(cosine.mean()) < 0.2
 
@@ -184,7 +198,7 @@ def test_label_vectors_start_at_the_texts(planted):
 def test_both_heads_give_the_sum_of_their_scores(planted, model):
     texts = planted.test_texts[:20]
     both, text, label = (
-        all_scores(model, texts, prediction_head=head, fusion="sum")
+        all_scores(model, texts, heads__prediction=head, fusion="sum")
         for head in ("both", "dual_encoder", "classifier")
     )
     np.testing.assert_allclose(both, text + label, rtol=1e-4, atol=1e-5)
@@ -200,46 +214,41 @@ def test_both_heads_give_the_sum_of_their_scores(planted, model):
     assert len(orders) == 3, "three different rankings"
 
 
-def test_learned_fusion_weighs_text_and_frequency(planted, model):
+def test_learned_fusion_weighs_text_and_frequency(planted, model, trainings):
     text, label = (
-        all_scores(model, planted.test_texts, prediction_head=head)
+        all_scores(model, planted.test_texts, heads__prediction=head)
         for head in ("dual_encoder", "classifier")
     )
+    fit(planted, n_epochs=1)
+    frequent = np.log1p(trainings[0].data.label_frequency) / 18
     changed = copy.copy(model)
-    frequent = model.temperature * np.log1p(trained_frequency(planted))
     for weights in ((0.0, 0.0), (0.75, 0.5), (0.3, -1.0)):
-        changed.fusion_weights_ = np.array(weights)
+        changed.model_ = replace(model.model_, fusion_weights=np.array(weights))
         expected = label + weights[0] * text + weights[1] * frequent
         np.testing.assert_allclose(
             all_scores(changed, planted.test_texts), expected, rtol=1e-4, atol=1e-5
         )
 
 
-def trained_frequency(planted):
-    """Return the rows that every label has among those that `fit` trains on."""
-    seen = []
-    spy = UnifiedXC(**{**QUICK, "n_epochs": 1})
-    spy._gives_rows_back = lambda n_samples: False
-    attributes = spy._attributes
-    spy._attributes = lambda task, data: seen.append(data) or attributes(task, data)
-    spy.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
-    return seen[0].y.T @ seen[0].sample_weight  # rows of the same text are one row
+@pytest.fixture
+def trainings(monkeypatch):
+    """Return a list of all trainings from now on: their rows and held-out rows."""
+    seen, train = [], UnifiedXC._train
+    monkeypatch.setattr(UnifiedXC, "_train", lambda self, fit: seen.append(fit) or train(self, fit))
+    return seen
 
 
-def test_the_learned_weights_are_the_best_of_the_grid_on_held_out_rows():
+def test_the_learned_weights_are_the_best_of_the_grid_on_held_out_rows(trainings):
     """Against a loop over all labels and weights, where nDCG alone would choose others."""
-    data = make_planted_xc(400, 60, n_test=10, tail=1.5, random_state=2)
-    model, held_out, y = UnifiedXC(**{**QUICK, "n_epochs": 3}), [], data.train_labels
-    model._gives_rows_back = lambda n_samples: False
-    learn = model._learn_fusion
-    model._learn_fusion = lambda rows: held_out.append(rows) or learn(rows)
-    model.fit(data.train_texts, y, label_features=data.label_texts)
-    (rows,) = held_out
+    data = make_planted_xc(400, 50, n_test=10, vocabulary_gap=0.0, random_state=4)
+    model, y = fit(data, n_epochs=5), data.train_labels
+    (training,) = trainings
+    rows = training.held_out
     assert 20 < rows.n_samples < 100
     frequency = np.asarray(y.sum(axis=0) - rows.y.sum(axis=0)).ravel()
     rarity = inverse_propensity(frequency, 400)
     text, label = (
-        all_scores(model, rows.X, prediction_head=head) for head in ("dual_encoder", "classifier")
+        all_scores(model, rows.X, heads__prediction=head) for head in ("dual_encoder", "classifier")
     )
 
     def qualities(weights):
@@ -247,7 +256,8 @@ def test_the_learned_weights_are_the_best_of_the_grid_on_held_out_rows():
         best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         return ndcg_at_k(rows.y, best), psndcg_at_k(rows.y, best, rarity)
 
-    grid = [(u, v) for u in _unified.TEXT_WEIGHTS for v in _unified.FREQUENCY_WEIGHTS]
+    tried = _unified.model
+    grid = [(u, v) for u in tried.TEXT_WEIGHTS for v in tried.FREQUENCY_WEIGHTS]
     found = {weights: np.array(qualities(weights)) for weights in grid}
     best = max(found.values(), key=sum)
     assert found[tuple(model.fusion_weights_)].sum() == pytest.approx(best.sum(), abs=1e-6)
@@ -267,26 +277,32 @@ def test_a_rows_own_label_is_no_miss_where_weights_are_learned(planted, model, m
         seen.append(filter_pairs)
         return ndcg_at_k(y_true, y_score, filter_pairs=filter_pairs)
 
-    monkeypatch.setattr(_unified, "ndcg_at_k", record)
-    model._learn_fusion(TrainingSet(rows, y, np.ones(5), labels))
+    monkeypatch.setattr(_unified.model, "ndcg_at_k", record)
+    held_out = TrainingSet(rows, y, np.ones(5), labels, attributes={"n_samples_fit_": 300})
+    before = model.fusion_weights_.copy()
+    model.model_.with_best_weights(held_out)
+    np.testing.assert_array_equal(model.fusion_weights_, before)
     expected = np.zeros(y.shape)
     expected[2, own] = 1
     for pairs in seen:
         np.testing.assert_array_equal(pairs.toarray(), expected)
-    assert len(seen) == len(_unified.TEXT_WEIGHTS) * len(_unified.FREQUENCY_WEIGHTS)
+    assert len(seen) == len(_unified.model.TEXT_WEIGHTS) * len(_unified.model.FREQUENCY_WEIGHTS)
 
 
-def test_small_data_give_the_usual_weights(planted):
-    """A second training uses the held-out rows, so there are none left to learn from.
+@pytest.mark.parametrize("calibration", ["auto", None])
+def test_without_held_out_rows_the_weights_are_the_usual_ones(planted, trainings, calibration):
+    """The second training of small data has all rows, so none are left to learn from.
 
     The first one, whose scores become probabilities, must then use the same weights.
     """
-    model, asked = UnifiedXC(**{**QUICK, "n_epochs": 1}), []
-    learn = model._learn_fusion
-    model._learn_fusion = lambda rows: asked.append(rows) or learn(rows)
+    model = quick(n_epochs=1, calibration=calibration)
+    seen, train = [], model._train
+    model._train = lambda fit: seen.append(train(fit)) or seen[-1]
     model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
-    assert asked == [None]
-    np.testing.assert_array_equal(model.fusion_weights_, _unified.USUAL_WEIGHTS)
+    assert [training.is_trial for training in trainings] == [True, False][calibration is None :]
+    for trained in seen:
+        np.testing.assert_array_equal(trained.fusion_weights, _unified.model.USUAL_WEIGHTS)
+    np.testing.assert_array_equal(model.fusion_weights_, _unified.model.USUAL_WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -294,22 +310,32 @@ def test_small_data_give_the_usual_weights(planted):
     [(1.0, "dual_encoder", "classifier"), (0.0, "classifier", "dual_encoder")],
 )
 def test_one_head_alone(planted, head_weight, trained, other):
-    model = fit(planted, head_weight=head_weight, n_epochs=10)
+    model = fit(planted, heads__weight=head_weight, n_epochs=10)
     both = model.predict_topk(planted.test_texts, 5)
-    single = model.set_params(prediction_head=trained).predict_topk(planted.test_texts, 5)
+    single = model.set_params(heads__prediction=trained).predict_topk(planted.test_texts, 5)
     for first, second in zip(both, single, strict=True):
         np.testing.assert_array_equal(first, second)
     assert model.score(planted.test_texts, planted.test_labels) > 0.5
+    assert model.trained_heads_ == trained
     assert (model.label_embeddings_ is None) == (trained == "classifier")
     assert (model.classifier_weights_ is None) == (trained == "dual_encoder")
     assert model.label_vectors_.shape == (40, 24)
-    with pytest.raises(ValueError, match=f"must be '{trained}' or 'both'.*but is '{other}'"):
-        model.set_params(prediction_head=other).predict_topk(planted.test_texts, 5)
+    message = f"`heads__prediction` must be '{trained}' or 'both'.*but is '{other}'"
+    model.set_params(heads__prediction=other)
+    for ask in (model.predict_topk, model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match=message):
+            ask(planted.test_texts)
+
+
+def test_a_head_that_will_not_be_trained_is_refused_before_training(planted, monkeypatch):
+    monkeypatch.setattr(UnifiedXC, "_train", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=r"only that head is trained with heads__weight=1, but"):
+        fit(planted, heads__weight=1.0, heads__prediction="classifier")
 
 
 def test_blocks_of_queries(planted, model, monkeypatch):
     expected = model.predict_topk(planted.test_texts, 6)
-    monkeypatch.setattr(_neural, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_model.in_blocks, "__defaults__", (7,))
     for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -318,7 +344,7 @@ def test_prediction_leaves_the_global_generator_alone(planted, model):
     """Other threads may be training with it."""
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    model.predict_topk(planted.test_texts[:3], 2)
+    assert model.predict_topk(planted.test_texts[:3], 2)[0].shape == (3, 2)
     pickle.loads(pickle.dumps(model)).add_labels([planted.label_texts[0]])
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -328,53 +354,43 @@ def test_prediction_leaves_the_global_generator_alone(planted, model):
 
 def test_pools_by_size():
     def negatives(n_labels=1000, **params):
-        return UnifiedXC(**params)._negatives(n_labels, 100)
+        return negatives_of(LabelPool(**params), n_labels, batch_size=100)
 
-    assert negatives(300).__class__ is AllLabels
-    assert negatives(pool_size=1000).__class__ is AllLabels
-    mined = negatives(n_negatives=4, refresh_every=3, pool_keep="random", pool_fill=False)
-    assert (
-        mined.get_params()
-        == Mined(
-            depth=100,
-            n_negatives=4,
-            n_kept=12,
-            refresh_every=3,
-            pool_size=300,
-            keep="random",
-            fill=False,
-        ).get_params()
+    for pool in (negatives(300), negatives(size=1000)):
+        assert isinstance(pool, AllLabels)
+        assert pool.get_params() == {"n_positives": 3, "refresh_every": 3}
+    mined = negatives(n_negatives=4, n_positives=None, refresh_every=5)
+    expected = Mined(
+        depth=100, n_negatives=4, n_kept=20, refresh_every=5, n_positives=None, pool_size=300
     )
-    in_batch = negatives(n_negatives=0, pool_size=7)
-    assert in_batch.get_params() == InBatch(pool_size=7).get_params()
+    assert mined.get_params() == expected.get_params()
+    in_batch = negatives(n_negatives=0, size=7)
+    expected = InBatch(pool_size=7, n_positives=3, refresh_every=3)
+    assert in_batch.get_params() == expected.get_params()
 
 
-def test_clusters_are_batches(planted):
+def test_clusters_are_batches():
     """Of one to two times the batch size, from the first refresh on; random ones before."""
-    model = UnifiedXC(**QUICK)
-    data = SimpleNamespace(
-        X=planted.train_texts, y=planted.train_labels, label_features=None, graph=None
-    )
-    data.n_samples, data.n_labels = 300, 40
-    batches = model._pool_settings(data).batches
+    batches = batches_of(LabelPool(refresh_every=2), n_samples=300, batch_size=32)
     assert not batches.needs_refresh(0)
+    assert batches.needs_refresh(2)
     vectors = np.random.default_rng(0).normal(size=(300, 4))
     batches.refresh(vectors, 2, np.random.default_rng(0))
     parts = list(batches.batches(2, np.random.default_rng(1)))
     assert all(32 <= len(rows) < 64 for rows in parts)
     assert sorted(np.concatenate(parts)) == list(range(300))
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = normalize_rows(vectors)
 
     def cosine(parts):
         return np.mean([(unit[rows] @ unit[rows].T).mean() for rows in parts])
 
     assert cosine(parts) > cosine(np.split(np.arange(300), 10)) + 0.1
-    plain = UnifiedXC(**{**QUICK, "clustered": False})._pool_settings(data).batches
+    plain = batches_of(LabelPool(clustered=False), 300, 32)
     assert not any(plain.needs_refresh(epoch) for epoch in range(20))
 
 
 def test_the_report_tells_what_pools_were_like(planted):
-    model = fit(planted, pool_size=16, batch_size=16, n_positives=1, pool_fill=False)
+    model = fit(planted, pool__size=16, batch_size=16, pool__n_positives=1)
     report = model.pool_report_
     assert set(report) == {
         *("pool_size", "positives_per_query", "n_refreshes"),
@@ -386,12 +402,12 @@ def test_the_report_tells_what_pools_were_like(planted):
     assert 0.05 < report["mined_share"] < 0.7
     assert report["empty_lists"] == report["masked_fraction"] == 0
     assert all(isinstance(value, float) for value in report.values())
-    unmined = fit(planted, pool_size=16, batch_size=16, n_negatives=0).pool_report_
+    unmined = fit(planted, pool__size=16, batch_size=16, pool__n_negatives=0).pool_report_
     assert unmined["mined_share"] == 0
     assert unmined["n_refreshes"] == 2, "clusters are renewed"
-    neither = fit(planted, n_negatives=0, clustered=False).pool_report_
+    neither = fit(planted, pool__n_negatives=0, pool__clustered=False).pool_report_
     assert neither["n_refreshes"] == 0
-    assert fit(planted, pool_size=40).pool_report_["pool_size"] == 40
+    assert fit(planted, pool__size=40).pool_report_["pool_size"] == 40
 
 
 def test_mined_labels_score_far_above_random_ones_and_change(planted, monkeypatch):
@@ -406,7 +422,7 @@ def test_mined_labels_score_far_above_random_ones_and_change(planted, monkeypatc
         lists.append((mined.copy(), hard.mean() - scores.mean()))
 
     monkeypatch.setattr(Mined, "refresh", refresh_and_look)
-    fit(planted, n_epochs=7, n_negatives=2)
+    fit(planted, n_epochs=7, pool__n_negatives=2)
     assert len(lists) == 3
     for (before, _), (after, gap) in pairwise(lists):
         assert gap > 0.3
@@ -418,7 +434,7 @@ def test_rows_for_which_mining_finds_nothing_are_reported():
     texts = [f"word{i % 4} other{i}" for i in range(40)]
     y = np.eye(12, dtype=int)[np.arange(40) % 4]
     y[::2] = 1
-    model = UnifiedXC(**{**QUICK, "pool_size": 6, "batch_size": 8}).fit(
+    model = quick(pool__size=6, batch_size=8).fit(
         texts, sp.csr_array(y), label_features=[f"word{i}" for i in range(12)]
     )
     assert model.pool_report_["empty_lists"] == pytest.approx(0.5, abs=0.1)
@@ -431,7 +447,7 @@ def test_rows_for_which_mining_finds_nothing_are_reported():
 @pytest.mark.parametrize("head_weight", [0.0, 0.5, 1.0])
 def test_a_new_label_is_found_by_its_text(planted, head_weight):
     """Label 0 is taken out of training and added by its text afterwards."""
-    model = UnifiedXC(**{**QUICK, "n_epochs": 12}, head_weight=head_weight).fit(
+    model = quick(n_epochs=12, heads__weight=head_weight).fit(
         planted.train_texts, planted.train_labels[:, 1:], label_features=planted.label_texts[1:]
     )
     weights = copy.deepcopy(model.encoder_.__getstate__()["module_arrays"])
@@ -445,7 +461,7 @@ def test_a_new_label_is_found_by_its_text(planted, head_weight):
     for name, array in model.encoder_.__getstate__()["module_arrays"].items():
         np.testing.assert_array_equal(array, weights[name])
     if head_weight:
-        model.set_params(prediction_head="dual_encoder")
+        model.set_params(heads__prediction="dual_encoder")
         best = model.predict_topk([planted.test_texts[row] for row in rows], 10)[0]
         assert np.mean((best == 39).any(axis=1)) > 0.6
 
@@ -473,10 +489,10 @@ def test_a_graph_without_edges_changes_nothing(planted, graph):
 
 def test_neighbours_are_masked_and_label_texts_teach(planted):
     graph = sp.csr_array(planted.graphs["related"])
-    masked = fit(planted, graph=graph, graph_weight=0.0)
+    masked = fit(planted, graph=graph, label_queries__weight=0.0)
     assert 0 < masked.masked_fraction_ < 0.2
     assert masked.pool_report_["masked_fraction"] == masked.masked_fraction_
-    taught = fit(planted, graph=graph, mask_neighbors=False)
+    taught = fit(planted, graph=graph, label_queries__mask_neighbors=False)
     assert taught.masked_fraction_ == 0
     assert (taught.label_vectors_ != fit(planted).label_vectors_).any()
     assert taught.score(planted.test_texts, planted.test_labels) > 0.5
@@ -493,10 +509,10 @@ def test_the_true_graph_beats_a_shuffled_one():
         shuffled = graph[:, np.random.default_rng(seed).permutation(80)]
         options = {
             "n_epochs": 12,
-            "mask_neighbors": False,
-            "graph_weight": 1.0,
+            "label_queries__mask_neighbors": False,
+            "label_queries__weight": 1.0,
             "random_state": seed,
-            "pool_size": 60,
+            "pool__size": 60,
         }
         true, false = (
             fit(data, graph=g, **options).score(data.test_texts, data.test_labels)
@@ -511,12 +527,12 @@ def test_the_true_graph_beats_a_shuffled_one():
 
 def test_texts_need_label_texts(planted):
     with pytest.raises(ValueError, match=r"one text per label.*LearnedIndexXC and LinearTreeXC"):
-        UnifiedXC(**QUICK).fit(planted.train_texts, planted.train_labels)
+        quick().fit(planted.train_texts, planted.train_labels)
 
 
 def test_features_without_label_features_are_named(features):
     X, y, _ = features
-    model = UnifiedXC(**{**QUICK, "pool_size": 6})
+    model = quick(pool__size=6)
     with pytest.warns(LabelTextWarning, match="no longer UniDEC.*LearnedIndexXC"):
         model.fit(X, y)
     assert model.score(X, y) > 0.3
@@ -540,16 +556,16 @@ class KilledError(Exception):
     "params",
     [
         {},
-        {"table_dtype": "bfloat16", "head_weight": 0.0},
-        {"micro_batch_size": 5, "symmetric": True, "head_weight": 1.0},
+        {"label_table__dtype": "bfloat16", "heads__weight": 0.0},
+        {"training__micro_batch_size": 5, "heads__symmetric": True, "heads__weight": 1.0},
     ],
     ids=str,
 )
 def test_a_killed_fit_ends_like_an_unbroken_one(features, params, tmp_path, monkeypatch):
     X, y, side = features
-    tiny = {"encoder": BagEncoder(dim=8), "batch_size": 16, "pool_size": 6, "refresh_every": 1}
-    params = {**tiny, "n_epochs": 3, "projection_dim": 6, "random_state": 0, **params}
-    expected = UnifiedXC(**params).fit(X, y, label_features=side)
+    tiny = {"encoder": BagEncoder(dim=8), "batch_size": 16, "pool__size": 6, "heads__dim": 6}
+    params = {**tiny, "pool__refresh_every": 1, "n_epochs": 3, **params}
+    expected = quick(**params).fit(X, y, label_features=side)
     write, n_written = Checkpoint.write, [0]
 
     def write_and_die(self, *arguments):
@@ -563,8 +579,8 @@ def test_a_killed_fit_ends_like_an_unbroken_one(features, params, tmp_path, monk
         n_written[0] = 0
         folder = tmp_path / str(dies_after)
         with pytest.raises(KilledError):
-            UnifiedXC(**params, checkpoint_dir=folder).fit(X, y, label_features=side)
-        resumed = UnifiedXC(**params, checkpoint_dir=folder).fit(X, y, label_features=side)
+            quick(**params, training__checkpoint_dir=folder).fit(X, y, label_features=side)
+        resumed = quick(**params, training__checkpoint_dir=folder).fit(X, y, label_features=side)
         assert n_written[0] == 6, "no epoch is trained twice"
         assert_same_model(resumed, expected, X)
         np.testing.assert_array_equal(resumed.label_vectors_, expected.label_vectors_)
@@ -572,31 +588,17 @@ def test_a_killed_fit_ends_like_an_unbroken_one(features, params, tmp_path, monk
         assert resumed.pool_report_ == expected.pool_report_
 
 
-@pytest.mark.parametrize("head_weight", [0.0, 0.5, 1.0])
-def test_a_warm_start_goes_on(planted, head_weight):
-    params = {"warm_start": True, "n_epochs": 3, "head_weight": head_weight}
-    model = fit(planted, **params)
-    first = model.history_[-1]["loss"]
-    model._gives_rows_back = lambda n_samples: False
-    model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
-    assert model.history_[0]["loss"] < first + 0.3
-    cold = fit(planted, **{**params, "warm_start": False})
-    assert model.history_[0]["loss"] < cold.history_[0]["loss"] - 0.3
-    with pytest.raises(ValueError, match="`y` has 39 labels but the model to go on with has 40"):
-        model.fit(
-            planted.train_texts, planted.train_labels[:, 1:], label_features=planted.label_texts[1:]
-        )
-
-
 def test_early_stopping(planted):
-    model = fit(planted, early_stopping=True, n_iter_no_change=1, n_epochs=40)
+    model = fit(planted, training__patience=1, n_epochs=40)
     held_out = [record["held_out"] for record in model.history_]
     assert model.n_iter_ < 40
     assert held_out[-1] <= max(held_out[:-1])
 
 
 def test_micro_batches_change_nothing(planted):
-    first, second = (fit(planted, n_epochs=2, micro_batch_size=size) for size in (None, 17))
+    first, second = (
+        fit(planted, n_epochs=2, training__micro_batch_size=size) for size in (None, 17)
+    )
     np.testing.assert_allclose(first.label_vectors_, second.label_vectors_, atol=5e-3)
 
 
@@ -604,7 +606,7 @@ def test_short_and_long_numbers_learn_the_same(planted):
     """Half the bytes cost no precision beyond that of a seed."""
     scores = [
         [
-            fit(planted, table_dtype=dtype, random_state=seed, n_epochs=10).score(
+            fit(planted, label_table__dtype=dtype, random_state=seed, n_epochs=10).score(
                 planted.test_texts, planted.test_labels
             )
             for seed in range(3)
@@ -616,7 +618,9 @@ def test_short_and_long_numbers_learn_the_same(planted):
 
 def test_a_table_on_the_cpu_is_the_same_there(planted):
     assert_same_model(
-        fit(planted, n_epochs=1, table_device="cpu"), fit(planted, n_epochs=1), planted.test_texts
+        fit(planted, n_epochs=1, label_table__device="cpu"),
+        fit(planted, n_epochs=1),
+        planted.test_texts,
     )
 
 
@@ -629,24 +633,22 @@ def test_a_transformer(tiny_transformer):
     words = ["wine", "grape", "red", "white", "deep", "learning", "machine", "tree", "oak"]
     y = np.eye(9, dtype=int)[rng.integers(9, size=60)]
     texts = [f"{words[row.argmax()]} barrel" for row in y]
-    params = {**QUICK, "n_epochs": 20, "pool_size": 6, "batch_size": 16, "learning_rate": 0.003}
-    model = UnifiedXC(**{**params, "encoder": tiny_transformer, "micro_batch_size": 7}).fit(
+    params = {"n_epochs": 20, "pool__size": 6, "batch_size": 16, "learning_rate": 0.003}
+    model = quick(**params, encoder=tiny_transformer, training__micro_batch_size=7).fit(
         texts, sp.csr_array(y), label_features=words
     )
     assert model.score(texts, y) > 0.8
     again = pickle.loads(pickle.dumps(model))
     assert_same_model(model, again, texts[:9])
     frozen = FrozenEncoder(BagEncoder(dim=64), dim=16)
-    model = UnifiedXC(**{**params, "encoder": frozen}).fit(
-        texts, sp.csr_array(y), label_features=words
-    )
+    model = quick(**params, encoder=frozen).fit(texts, sp.csr_array(y), label_features=words)
     assert model.score(texts, y) > 0.8
 
 
 def test_parameters_of_the_encoder(planted):
     search = GridSearchCV(
-        UnifiedXC(**{**QUICK, "n_epochs": 1}, label_features=LabelTexts(planted.label_texts)),
-        {"encoder__dim": [4, 16], "head_weight": [0.5]},
+        UnifiedXC(n_epochs=1, random_state=0, label_features=LabelTexts(planted.label_texts)),
+        {"encoder__dim": [4, 16], "heads__weight": [0.5], "loss__temperature": [0.1]},
         cv=2,
         error_score="raise",
     ).fit(planted.train_texts, planted.train_labels)
@@ -658,7 +660,7 @@ def test_parameters_of_the_encoder(planted):
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"head_weight": 0.0}, {"warm_start": True, "head_weight": 1.0, "graph": "cooccurrence"}],
+    [{}, {"heads__weight": 0.0}, {"heads__weight": 1.0, "graph": "cooccurrence"}],
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:The graph masks")
@@ -671,7 +673,6 @@ def test_saved_models(planted, params, tmp_path):
     for again in (skxc.load(tmp_path / "model"), pickle.loads(data)):
         assert_same_model(model, again, planted.test_texts[:20])
         assert again.pool_report_ == model.pool_report_
-    again.set_params(warm_start=False)
     again.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
     assert again.n_labels_ == 40
 
@@ -679,21 +680,159 @@ def test_saved_models(planted, params, tmp_path):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"loss": "triplet"}, "'loss' parameter"),
-        ({"head_weight": 1.5}, "'head_weight' parameter"),
-        ({"pool_size": 0}, "'pool_size' parameter"),
-        ({"pool_keep": "rare"}, "'pool_keep' parameter"),
-        ({"n_negatives": -1}, "'n_negatives' parameter"),
-        ({"projection_dim": 0}, "'projection_dim' parameter"),
-        ({"label_init": "zero"}, "'label_init' parameter"),
-        ({"classifier_similarity": "l2"}, "'classifier_similarity' parameter"),
-        ({"table_dtype": "float16"}, "'table_dtype' parameter"),
-        ({"table_device": "cuda"}, "'table_device' parameter"),
-        ({"fusion": "tree"}, "'fusion' parameter"),
-        ({"prediction_head": "text"}, "'prediction_head' parameter"),
-        ({"temperature": 0}, "'temperature' parameter"),
+        ({"loss": "triplet"}, "'loss' parameter of UnifiedXC"),
+        ({"loss__temperature": 0}, "'temperature' parameter of DecoupledSoftmax"),
+        ({"fusion": "tree"}, "'fusion' parameter of UnifiedXC"),
+        ({"heads__weight": 1.5}, "'weight' parameter of TwoHeads"),
+        ({"heads__dim": 0}, "'dim' parameter of TwoHeads"),
+        ({"heads__prediction": "text"}, "'prediction' parameter of TwoHeads"),
+        ({"pool__size": 0}, "'size' parameter of LabelPool"),
+        ({"pool__n_positives": 0}, "'n_positives' parameter of LabelPool"),
+        ({"pool__n_negatives": -1}, "'n_negatives' parameter of LabelPool"),
+        ({"pool__refresh_every": 0}, "'refresh_every' parameter of LabelPool"),
+        ({"label_table__start": "zero"}, "'start' parameter of LabelTable"),
+        ({"label_table__similarity": "l2"}, "'similarity' parameter of LabelTable"),
+        ({"label_table__dropout": 1.0}, "'dropout' parameter of LabelTable"),
+        ({"label_table__dtype": "float16"}, "'dtype' parameter of LabelTable"),
+        ({"label_table__device": "cuda"}, "'device' parameter of LabelTable"),
     ],
 )
 def test_bad_parameters(planted, params, message):
     with pytest.raises(ValueError, match=message):
         fit(planted, **params)
+
+
+def test_parts():
+    for name in ("heads", "pool", "label_table"):
+        with pytest.raises(ValueError, match=f"'{name}' parameter of UnifiedXC"):
+            UnifiedXC(**{name: False}).fit(["a", "b"], [[1], [0]], label_features=["c"])
+    assert len(UnifiedXC().get_params(deep=False)) <= 21
+    with pytest.raises(ValueError, match="Invalid parameter 'wieght' for estimator TwoHeads"):
+        UnifiedXC().set_params(heads__wieght=0.3)
+    given = UnifiedXC(pool=LabelPool(size=9), heads=TwoHeads(dim=3), label_table=LabelTable())
+    assert given.get_params()["pool__size"] == 9
+
+
+def test_the_temperature_of_a_loss_that_is_given_by_its_name():
+    named = UnifiedXC(loss="softmax")
+    assert named._part("loss").temperature == 1 / 18
+    assert named.set_params(loss__temperature=0.2)._part("loss").temperature == 0.2
+    given = UnifiedXC(loss=DecoupledSoftmax())
+    assert given._part("loss").temperature == DecoupledSoftmax().temperature != 1 / 18
+
+
+def test_the_temperature_reaches_training_and_the_term_for_frequency(planted):
+    first, second = (fit(planted, n_epochs=1, loss__temperature=t) for t in (1 / 18, 0.2))
+    assert_same_model(first, fit(planted, n_epochs=1), planted.test_texts[:9])
+    assert first.history_ != second.history_
+    ratio = second.label_vectors_[:, -1] / np.maximum(first.label_vectors_[:, -1], 1e-9)
+    np.testing.assert_allclose(ratio[ratio > 0], 0.2 * 18, rtol=1e-5)
+
+
+# ---- what may be changed after a fit
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Return a model of so many rows that held-out ones are kept, and its data."""
+    options = {"vocabulary_gap": 0.0, "unseen_fraction": 0.0, "random_state": 0}
+    data = make_planted_xc(2400, 60, n_test=1000, **options)
+    model = quick(n_epochs=5, batch_size=128, pool__size=50).fit(
+        data.train_texts, data.train_labels, label_features=data.label_texts
+    )
+    return model, data
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"heads__prediction": "classifier"}, {"heads__prediction": "dual_encoder"}, {"fusion": "sum"}],
+    ids=str,
+)
+def test_probabilities_of_another_head_are_calibrated(large, params):
+    model, data = large
+    texts, y = data.test_texts, data.test_labels
+    changed = copy.deepcopy(model).set_params(**params)
+    assert (changed.predict_topk(texts, 5)[0] != model.predict_topk(texts, 5)[0]).any()
+    stale = model.calibrator_.transform(changed.decision_function(texts))
+    assert ece_at_k(y, changed.predict_proba(texts), k=60) < 0.01
+    assert ece_at_k(y, stale, k=60) > 0.03
+    predicted = changed.predict(texts)
+    assert predicted.sum() > 1000
+    assert predicted.multiply(y).sum() > 0.6 * predicted.sum()
+
+
+def test_other_parameters_change_nothing_before_the_next_fit(large, planted):
+    model, data = large
+    changed = copy.deepcopy(model).set_params(
+        heads__weight=1.0, heads__dim=7, fusion="learned", pool__size=3, label_table__dropout=0.5
+    )
+    assert_same_model(model, changed, data.test_texts[:50])
+    small = quick(n_epochs=1).fit(
+        planted.train_texts, planted.train_labels, label_features=planted.label_texts
+    )
+    expected = small.predict_proba(planted.test_texts)
+    small.set_params(heads__weight=0.9, pool__size=3)
+    assert (small.predict_proba(planted.test_texts) != expected).nnz == 0
+    small.set_params(fusion="sum")
+    assert small.predict_topk(planted.test_texts, 3)[0].shape == (150, 3)
+    for ask in (small.predict_proba, small.predict):
+        with pytest.raises(ValueError, match=r"heads__prediction.*changed after fit"):
+            ask(planted.test_texts)
+
+
+def test_parts_are_checked_when_they_are_used(planted, model):
+    for params in ({"heads__prediction": "text"}, {"fusion": "tree"}):
+        with pytest.raises(ValueError, match=r"'(prediction|fusion)' parameter"):
+            copy.deepcopy(model).set_params(**params).predict_topk(planted.test_texts)
+
+
+# ---- a fit that fails
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupted_refit_leaves_the_old_model(planted, model, monkeypatch, error):
+    model = copy.deepcopy(model)
+    before, expected = state_of(model), model.predict_labels(planted.test_texts[:9], 3)
+    backward, steps = UnifiedTask.backward, []
+
+    def fail(self, rows, rng):
+        steps.append(rows)
+        if len(steps) > 12:
+            raise error
+        return backward(self, rows, rng)
+
+    monkeypatch.setattr(UnifiedTask, "backward", fail)
+    with pytest.raises(error):
+        model.fit(
+            planted.train_texts, planted.train_labels[:, 5:], label_features=planted.label_texts[5:]
+        )
+    assert len(steps) > 12
+    assert model.predict_labels(planted.test_texts[:9], 3) == expected
+    assert state_of(model) == before
+
+
+def test_an_interrupted_first_fit_is_no_fit(planted, monkeypatch, tmp_path):
+    class Vectorizer(TfidfVectorizer):
+        def transform(self, texts):
+            raise ZeroDivisionError
+
+    for params in ({"vectorizer": Vectorizer()}, {}):
+        if not params:
+            monkeypatch.setattr(_unified.model.UnifiedModel, "with_best_weights", lambda *_: 1 / 0)
+        model = quick(n_epochs=1, calibration="held_out", **params)
+        with pytest.raises(ZeroDivisionError):
+            model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+        for ask in (model.predict, model.transform, model.add_labels):
+            with pytest.raises(NotFittedError):
+                ask(planted.test_texts)
+        with pytest.raises(NotFittedError):
+            model.save(tmp_path / "model")
+        assert not hasattr(model, "label_vectors_")
+
+
+def test_a_failing_save_leaves_the_saved_model(planted, model, tmp_path, monkeypatch):
+    model.save(tmp_path / "model")
+    monkeypatch.setattr("skxc.persistence._save_load._write_sparse", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(planted, n_epochs=1).save(tmp_path / "model")
+    assert_same_model(skxc.load(tmp_path / "model"), model, planted.test_texts[:9])
