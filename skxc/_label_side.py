@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skxc._params import RandomState, params
 from skxc._training_set import Features, LabelSide
 from skxc.base import BaseXC
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts, check_label_features
+from skxc.utils._bases import Transformer
 from skxc.utils._validation import as_texts
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LabelSideXC(BaseXC):
     # Graph and label features reach a nested estimator without set_fit_request, routing on or off.
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"graph": True, "label_features": True}
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         X: Any,
         y: Any,
@@ -204,7 +204,7 @@ class NewLabelsMixin:
         return LabelSide(vars(self), self._vectorize).check(features), grown
 
 
-class EmbeddingMixin(TransformerMixin):
+class EmbeddingMixin(Transformer):
     """Adds ``transform`` to an estimator whose model has ``embed(X)``; stands in front of it."""
 
     def transform(self: Any, X: Any) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +20,7 @@ from skxc.utils._record import Record
 from skxc.utils._sparse import TopK, pair_ids, row_ids
 
 # Texts, or rows of features.
-Rows = NDArray[np.object_] | sp.csr_array
+Rows: TypeAlias = "NDArray[np.object_] | sp.csr_array"
 
 # Pairs that tell whether a label with the sample's own text can be right, and the share of right
 # ones up to which it cannot.

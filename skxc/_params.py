@@ -21,22 +21,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from skxc.utils._bases import Estimator
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from typing_extensions import Self, dataclass_transform
 
-    class BaseEstimator:
-        """What type checkers see of scikit-learn's: of an Any they would allow any keyword."""
-
-        def get_params(self, deep: bool = True) -> dict[str, Any]: ...
-        def set_params(self, **params: Any) -> Self: ...
-        def _validate_params(self) -> None: ...
-        def __getstate__(self) -> dict[str, Any]: ...
-        def __setstate__(self, state: dict[str, Any]) -> None: ...
-
 else:
-    from sklearn.base import BaseEstimator
 
     def dataclass_transform(**_: Any) -> Any:
         return lambda decorator: decorator
@@ -127,7 +119,7 @@ def declared(cls: type) -> dict[str, list[Any]]:
     return {name: constraints(hint) for name, hint in hints_of(cls).items()}
 
 
-class Parameterized(BaseEstimator):
+class Parameterized(Estimator):
     """Base of estimators and of their parts: parameters are the fields of a dataclass."""
 
     @property

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 from skxc._hold_out import calibrate
 from skxc._params import Parameterized
 from skxc.exceptions import FormatVersionError
+from skxc.utils._bases import Classifier
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skxc._own_labels import OwnLabels
     from skxc.calibration import TopKCalibrator
 
 # Written into pickles; another one than this is refused.
@@ -17,8 +21,21 @@ STATE_VERSION = 2
 _DERIVED = ("_checked_parameters", "_recalibrated")
 
 
-class StateMixin:
-    """Fitted attributes that change all at once, and pickles with a version."""
+class StateMixin(Classifier):
+    """A classifier whose fitted attributes change all at once, and whose pickles have a version."""
+
+    model_: Any
+    calibrator_: TopKCalibrator
+    calibrated_settings_: str
+    own_labels_: OwnLabels | None
+    classes_: NDArray
+    n_labels_: int
+    label_names_: list[str] | None
+    label_frequency_: NDArray
+    n_samples_fit_: float
+    input_layout_: str
+    target_layout_: str
+    target_dtype_: str
 
     # The values of the parameters that were last found valid.
     _checked_parameters: list[Any] | None = None
@@ -73,7 +90,7 @@ class StateMixin:
         return self._recalibrated[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # type: ignore[misc]
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
         state = {name: value for name, value in state.items() if name not in _DERIVED}
         return {**state, "_skxc_state_version": STATE_VERSION}
 

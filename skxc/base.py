@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -37,7 +37,7 @@ __all__ = ["BaseXC", "Fit", "Model", "TrainingSet", "of_model", "params"]
 
 
 @params
-class BaseXC(ClassifierMixin, StateMixin, Parameterized):
+class BaseXC(StateMixin, Parameterized):
     """Base class of all estimators.
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -15,7 +16,8 @@ from skxc._label_side import EmbeddingMixin, LabelSideXC
 from skxc._params import Parameterized, PositiveFloat, PositiveInt, Verbose, params
 from skxc.base import Fit
 from skxc.training import Checkpoint, Plan, Progress, Task, Training, fingerprint, train
-from skxc.utils._callbacks import CallbackSupportMixin, NullCallbackContext
+from skxc.utils._bases import CallbackSupport
+from skxc.utils._callbacks import NullCallbackContext
 from skxc.utils._precision import resolve_device
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ class NeuralFit(Fit):
             max_grad_norm=self.training.max_grad_norm,
             # Very small data leave no rows to stop on.
             patience=None if self.held_out is None else self.training.patience,
-            checkpoint=None if folder is None else Checkpoint(folder, self.fingerprint, task.name),
+            checkpoint=None
+            if folder is None
+            else Checkpoint(Path(folder), self.fingerprint, task.name),
             verbose=self.estimator.verbose,
             start_epoch=start_epoch,
         )
@@ -78,7 +82,7 @@ class NeuralFit(Fit):
 
 
 @params
-class NeuralXC(CallbackSupportMixin, EmbeddingMixin, LabelSideXC):
+class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
     """Base of estimators that train epoch by epoch; their recipes run one stage or several.
 
     Parameters

@@ -30,7 +30,7 @@ PRESETS = {"default": (0.55, 1.5), "amazon": (0.6, 2.6), "wikipedia": (0.5, 0.4)
 
 def inverse_propensity(
     label_frequency: ArrayLike,
-    n_samples: int,
+    n_samples: float,
     a: float = 0.55,
     b: float = 1.5,
     preset: str | None = None,

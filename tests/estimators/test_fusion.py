@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import dataclass
 
 import joblib
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.preprocessing import MaxAbsScaler
 
 import skxc
 from skxc import AnchorGraph, DualEncoderXC, FusionXC, KNeighborsXC, LabelGraph, LinearTreeXC
-from skxc.base import BaseXC
+from skxc.base import BaseXC, Model, params
 from skxc.fusion import collect_candidates, learn_combiner
 from skxc.metrics import inverse_propensity, precision_at_k
 from skxc.utils._sparse import top_k
@@ -31,33 +32,35 @@ from tests.toys import (
 X, Y, GRAPH = small_data(n=60)
 
 
+@dataclass(frozen=True, eq=False)
+class Half(Model):
+    """Reads one half of the labels from columns of X."""
+
+    n_half: int
+    start: int
+    noise: float
+
+    def search(self, queries, k):
+        X = np.asarray(queries.toarray(), dtype=np.float64)
+        # Nothing of the other half: as if all its labels were equally likely.
+        scores = np.full(X.shape, -2.0)
+        mine = slice(self.start * self.n_half, (self.start + 1) * self.n_half)
+        scores[:, mine] = X[:, mine] + self.noise * np.sin(1e4 * X[:, mine])
+        return top_k(scores, k)
+
+
+@params
 class HalfXC(BaseXC):
     """Knows its half of the labels by planted columns of X, and guesses at the others."""
 
-    _parameter_constraints = {
-        **{name: BaseXC._parameter_constraints[name] for name in ("top_k", "threshold")},
-        "start": [int],
-        "noise": [float],
-    }
+    start: int = 0
+    noise: float = 0.0
+
     seen = None  # rows of the last fit in this process
 
-    def __init__(self, *, start=0, noise=0.0, top_k=100, threshold=0.5):
-        self.start = start
-        self.noise = noise
-        self.top_k = top_k
-        self.threshold = threshold
-
-    def _fit(self, data, held_out):
-        type(self).seen = data.n_samples
-        self.n_half_ = data.n_labels // 2
-
-    def _search(self, X, k):
-        X = np.asarray(X.toarray(), dtype=np.float64)
-        # Nothing of the other half: as if all its labels were equally likely.
-        scores = np.full(X.shape, -2.0)
-        mine = slice(self.start * self.n_half_, (self.start + 1) * self.n_half_)
-        scores[:, mine] = X[:, mine] + self.noise * np.sin(1e4 * X[:, mine])
-        return top_k(scores, k)
+    def _train(self, fit):
+        type(self).seen = fit.data.n_samples
+        return Half(fit.data.n_labels // 2, self.start, self.noise)
 
 
 def halves(n=1000, seed=0, n_labels=20):
@@ -88,7 +91,10 @@ def test_two_halves_are_better_together(method):
 @pytest.mark.parametrize("objective", ["precision@1", "recall@5"])
 @pytest.mark.parametrize("seed", range(3))
 def test_not_worse_than_the_best_member(objective, seed):
-    members = [("good", LinearTreeXC(flat=False)), ("bad", HalfXC(start=0, noise=9.0))]
+    members = [
+        ("good", LinearTreeXC(tree=LabelTree(flat=False))),
+        ("bad", HalfXC(start=0, noise=9.0)),
+    ]
     (rows, y), (other, y_other) = halves(600, seed), halves(1000, 10 + seed)
     model = FusionXC(members, objective=objective, random_state=0).fit(rows, y)
     metric = {"precision@1": 1, "recall@5": 5}[objective]
@@ -158,9 +164,9 @@ def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
     seen = []
     real = FusionXC._learn
 
-    def learn(self, held_out, *, is_held_out):
+    def learn(self, members, held_out, known, *, is_held_out):
         seen.append((held_out.n_samples, HalfXC.seen, is_held_out))
-        real(self, held_out, is_held_out=is_held_out)
+        return real(self, members, held_out, known, is_held_out=is_held_out)
 
     monkeypatch.setattr(FusionXC, "_learn", learn)
     FusionXC([("one", HalfXC())], method="linear").fit(rows, y)
@@ -183,7 +189,7 @@ def test_frequencies_leave_the_held_out_rows_out(n, monkeypatch):
         options.update(label_frequency=label_frequency, inverse_propensity=inverse_propensity)
         return learn_combiner(candidates, truth, **options)
 
-    monkeypatch.setattr("skxc.estimators._fusion.learn_combiner", learn)
+    monkeypatch.setattr("skxc.estimators._fusion.recipe.learn_combiner", learn)
     model = FusionXC(TWO, method="linear").fit(rows, y)
     ((truth, frequency, weight),) = seen
     total = np.asarray(y.sum(axis=0)).ravel()
@@ -199,7 +205,7 @@ def test_frozen_members_without_frequencies_get_no_tilt():
     frozen = FrozenEstimator(OneVsRestClassifier(LogisticRegression()).fit(rows[:100], y[:100]))
     model = FusionXC([("ovr", frozen)]).fit(rows[100:], y[100:])
     assert set(model.member_frequency_) == {0}
-    assert set(model._inverse_propensity(np.arange(20))) == {1}
+    assert set(model.model_.inverse_propensity(np.arange(20))) == {1}
 
 
 def test_few_rows_choose_nothing():
@@ -378,10 +384,9 @@ def own_texts(n=120, n_right=0):
 def test_own_labels_are_dropped_where_they_are_never_right():
     texts, y, label_texts = own_texts()
     model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
-    assert model.drops_own_labels_
+    assert model.own_labels_ is not None
     indices, _ = model.predict_topk(texts, 100)
     assert not (indices == np.arange(120)[:, None]).any()
-    assert (model.estimators_[0].predict_topk(texts, 5)[0] == np.arange(120)[:, None]).any()
     other = model.predict_topk(["w1 w2 something new"], 120)[0]
     assert sorted(other[0]) == list(range(120))
 
@@ -389,10 +394,10 @@ def test_own_labels_are_dropped_where_they_are_never_right():
 def test_own_labels_stay_where_they_are_right_or_rare():
     texts, y, label_texts = own_texts(n_right=120)
     model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
-    assert not model.drops_own_labels_
-    texts, y, label_texts = own_texts(n=40)  # 8 held-out rows
+    assert model.own_labels_ is None
+    texts, y, label_texts = own_texts(n=9)
     model = FusionXC([("text", CentroidXC())]).fit(texts, y, label_features=label_texts)
-    assert not model.drops_own_labels_
+    assert model.own_labels_ is None
 
 
 # ---- new labels and state
@@ -451,5 +456,5 @@ def test_jobs_and_blocks_change_nothing(monkeypatch):
         two = FusionXC(members, random_state=0, n_jobs=2).fit(rows, y)
     assert_same_model(one, two, rows)
     whole = dense(one.decision_function(rows))
-    monkeypatch.setattr("skxc.estimators._fusion.BLOCK_ROWS", 7)
+    monkeypatch.setattr("skxc.estimators._fusion.model.BLOCK_ROWS", 7)
     np.testing.assert_array_equal(dense(one.decision_function(rows)), whole)

@@ -11,11 +11,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 
 from skxc._training_set import Features, TrainingSet
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
+from skxc.utils._bases import BaseComposition
 from skxc.utils._random import root_seed, stream
 from skxc.utils._sparse import TopK, rank_rows, top_k
 
@@ -32,10 +32,23 @@ def default_members() -> Members:
     return [("tree", LinearTreeXC()), ("dual", DualEncoderXC())]
 
 
-class NamedMembers(_BaseComposition):
+class NamedMembers(BaseComposition):
     """An estimator whose members are parameters by their names."""
 
     estimators: Any
+    random_state: Any
+
+    def _fresh_members(self) -> list[Any]:
+        """Return checked clones of the members, with seeds where they have none."""
+        named = self._named_members()
+        _check_members(named, self.estimators)
+        self._validate_names([name for name, _ in named])
+        members = [clone(member) for _, member in named]
+        if self.random_state is not None:
+            seed = root_seed(self.random_state)
+            for (name, _), member in zip(named, members, strict=True):
+                _give_seeds(member, int(stream(seed, name).integers(2**31)))
+        return members
 
     def _named_members(self) -> list[tuple[str, Any]]:
         """Return the members as given, or the default ones."""
@@ -82,8 +95,8 @@ def can_add_labels(fusion: Any) -> bool:
     return all(hasattr(member, "add_labels") for member in members)
 
 
-def fresh_members(named: Members, given: Any, random_state: Any) -> list[Any]:
-    """Return checked clones of the members, with seeds where they have none."""
+def _check_members(named: Members, given: Any) -> None:
+    """Raise unless members are named classifiers."""
     if not named or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in named):
         raise ValueError(
             "`estimators` must be a list of (name, estimator) pairs with at least one pair, "
@@ -98,12 +111,6 @@ def fresh_members(named: Members, given: Any, random_state: Any) -> list[Any]:
                 f"`estimators` must hold classifiers with predict_topk or decision_function, "
                 f"but {name!r} is {member!r}. Pass an instance such as LinearTreeXC()."
             )
-    members = [clone(member) for _, member in named]
-    if random_state is not None:
-        seed = root_seed(random_state)
-        for (name, _), member in zip(named, members, strict=True):
-            _give_seeds(member, int(stream(seed, name).integers(2**31)))
-    return members
 
 
 def check_shares(weights: Any, n_members: int) -> NDArray[np.float64] | None:

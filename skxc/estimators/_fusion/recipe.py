@@ -27,7 +27,6 @@ from skxc.estimators._fusion.members import (
     check_shares,
     check_takers,
     fit_members,
-    fresh_members,
     known_frequency,
 )
 from skxc.estimators._fusion.model import FusionModel
@@ -156,9 +155,6 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         self._fresh_members()
         check_shares(self.weights, len(self._named_members()))
         check_takers(self._named_members(), data)
-
-    def _fresh_members(self) -> list[Any]:
-        return fresh_members(self._named_members(), self.estimators, self.random_state)
 
     def _train_and_calibrate(self, data: TrainingSet) -> dict[str, Any]:
         members = self._fresh_members()
