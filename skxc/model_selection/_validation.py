@@ -1,14 +1,15 @@
 """Cross-validation for CSR targets.
 
 scikit-learn's `cross_validate` refuses sparse `y`, and its tools cut any fit argument that has as
-many rows as there are samples. Here arguments are cut by name: `sample_graph` and `sample_weight`
-follow the folds, everything else, such as a graph over the labels, stays whole.
+many rows as there are samples. Here arguments are cut by name: `groups`, `sample_graph`
+and `sample_weight` follow the folds, all else, such as a graph over the labels, stays whole.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from sklearn.utils.validation import _num_samples
 
 from skxc.metrics import get_scorer, topk_scorer
 
+Rows = NDArray[np.int64]
 Scorer = Callable[[Any, Any, Any], Any]
 Scoring = Scorer | Mapping[str, Scorer] | Sequence[str] | str
 
-ROW_ALIGNED = frozenset({"sample_graph", "sample_weight"})
+ROW_ALIGNED = frozenset({"groups", "sample_graph", "sample_weight"})
 
 
 def cross_validate(
@@ -58,8 +60,9 @@ def cross_validate(
     n_jobs : int, optional
         Folds fitted at once, through joblib; None means 1.
     params : dict, optional
-        Arguments of `fit`. Those named `sample_graph` or `sample_weight`, also after a step name
-        and `__`, have one row per sample and are cut with the folds; all others are passed whole.
+        Arguments of `fit`. Those named `groups`, `sample_graph` or `sample_weight`, also after a
+        step name and `__`, have one row per sample and are cut with the folds; all others are
+        passed whole.
 
     Returns
     -------
@@ -83,12 +86,8 @@ def cross_validate(
     >>> sorted(scores)
     ['fit_time', 'score_time', 'test_ndcg@3', 'test_precision@1']
     """
-    scorer = _check_scoring(scoring)
-    X, y, params, splits = _check_inputs(estimator, X, y, groups, cv, params)
-    rows = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_score)(estimator, X, y, train, test, params, scorer)
-        for train, test in splits
-    )
+    folds = _Folds.of(estimator, X, y, groups, cv, params)
+    rows = folds.run(_fit_and_score, _check_scoring(scoring), n_jobs)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -133,88 +132,87 @@ def cross_val_predict(
     >>> cross_val_predict(RidgeClassifier(), X, y, cv=3).shape
     (60, 8)
     """
-    X, y, params, splits = _check_inputs(estimator, X, y, groups, cv, params)
-    tested = np.concatenate([test for _, test in splits])
-    if not np.array_equal(np.sort(tested), np.arange(y.shape[0])):
+    folds = _Folds.of(estimator, X, y, groups, cv, params)
+    tested = np.concatenate([test for _, test in folds.splits])
+    if not np.array_equal(np.sort(tested), np.arange(folds.y.shape[0])):
         raise ValueError(
             f"`cv` must test every row exactly once. Got {tested.size} test rows, "
-            f"{np.unique(tested).size} different ones, for {y.shape[0]} rows; use KFold, or "
+            f"{np.unique(tested).size} different ones, for {folds.y.shape[0]} rows; use KFold, or "
             "cross_validate for repeated splits."
         )
-    parts = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_predict)(estimator, X, y, train, test, params, method)
-        for train, test in splits
-    )
+    parts = folds.run(_fit_and_predict, method, n_jobs)
     order = np.argsort(tested)
     if sp.issparse(parts[0]):
         return sp.csr_array(sp.vstack(parts, format="csr"))[order]
     return np.concatenate(parts)[order]
 
 
-def _fit_and_score(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    params: Mapping[str, Any],
-    scorer: Scorer,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Folds:
+    """Checked inputs in a form that can be cut, and the rows of every fold."""
+
+    estimator: Any
+    X: Any
+    y: Any
+    params: dict[str, Any]
+    splits: list[tuple[Rows, Rows]]
+
+    @classmethod
+    def of(
+        cls, estimator: Any, X: Any, y: Any, groups: Any, cv: Any, params: Mapping[str, Any] | None
+    ) -> _Folds:
+        X, y, groups = indexable(X, y, groups)
+        y = np.asarray(y) if isinstance(y, list) else y
+        params = {
+            name: _check_rows(name, value, y.shape[0]) if _is_row_aligned(name, value) else value
+            for name, value in (params or {}).items()
+        }
+        # An indicator of one or two labels is no reason for stratified folds, which refuse CSR.
+        stratified = getattr(y, "ndim", 2) == 1 and is_classifier(estimator)
+        splits = list(check_cv(cv, y, classifier=stratified).split(X, y, groups))
+        return cls(estimator, X, y, params, splits)
+
+    def run(self, function: Callable[..., Any], wanted: Any, n_jobs: int | None) -> list[Any]:
+        """Return ``function(self, train, test, wanted)`` of every fold."""
+        call = delayed(function)
+        return Parallel(n_jobs=n_jobs)(call(self, *rows, wanted) for rows in self.splits)
+
+    def fit(self, train: Rows) -> Any:
+        """Return a clone of the estimator, fitted on the training rows of a fold."""
+        params = {
+            name: _safe_indexing(value, train) if _is_row_aligned(name, value) else value
+            for name, value in self.params.items()
+        }
+        X, y = _safe_indexing(self.X, train), _safe_indexing(self.y, train)
+        return clone(self.estimator).fit(X, y, **params)
+
+
+def _fit_and_score(folds: _Folds, train: Rows, test: Rows, scorer: Scorer) -> dict[str, float]:
     start = time.perf_counter()
-    model = _fit(estimator, X, y, train, params)
+    model = folds.fit(train)
     fitted = time.perf_counter()
-    scores = scorer(model, _safe_indexing(X, test), _safe_indexing(y, test))
+    scores = scorer(model, _safe_indexing(folds.X, test), _safe_indexing(folds.y, test))
     times = {"fit_time": fitted - start, "score_time": time.perf_counter() - fitted}
     scores = scores if isinstance(scores, Mapping) else {"score": scores}
     return times | {f"test_{name}": float(score) for name, score in scores.items()}
 
 
-def _fit_and_predict(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    params: Mapping[str, Any],
-    method: str,
-) -> Any:
-    model = _fit(estimator, X, y, train, params)
-    return getattr(model, method)(_safe_indexing(X, test))
+def _fit_and_predict(folds: _Folds, train: Rows, test: Rows, method: str) -> Any:
+    return getattr(folds.fit(train), method)(_safe_indexing(folds.X, test))
 
 
-def _fit(
-    estimator: Any, X: Any, y: Any, train: NDArray[np.int64], params: Mapping[str, Any]
-) -> Any:
-    fold = {
-        name: _safe_indexing(value, train) if _is_row_aligned(name, value) else value
-        for name, value in params.items()
-    }
-    return clone(estimator).fit(_safe_indexing(X, train), _safe_indexing(y, train), **fold)
+@dataclass(frozen=True)
+class _Several:
+    """A dict of scorers as one; a class because a function inside a function cannot be pickled."""
+
+    scorers: Mapping[str, Scorer]
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        return {name: scorer(estimator, X, y) for name, scorer in self.scorers.items()}
 
 
 def _is_row_aligned(name: str, value: Any) -> bool:
     return value is not None and name.rsplit("__", 1)[-1] in ROW_ALIGNED
-
-
-def _check_inputs(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    groups: Any,
-    cv: Any,
-    params: Mapping[str, Any] | None,
-) -> tuple[Any, Any, dict[str, Any], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """Return X, y and params in a form that can be cut, and the rows of every fold."""
-    X, y, groups = indexable(X, y, groups)
-    y = np.asarray(y) if isinstance(y, list) else y
-    params = {
-        name: _check_rows(name, value, y.shape[0]) if _is_row_aligned(name, value) else value
-        for name, value in (params or {}).items()
-    }
-    # An indicator of one or two labels is no reason for stratified folds, which refuse CSR.
-    stratified = getattr(y, "ndim", 2) == 1 and is_classifier(estimator)
-    splits = list(check_cv(cv, y, classifier=stratified).split(X, y, groups))
-    return X, y, params, splits
 
 
 def _check_rows(name: str, value: Any, n: int) -> Any:
@@ -237,13 +235,3 @@ def _check_scoring(scoring: Scoring | None) -> Scorer:
         return _Several(dict(scoring))
     names = [scoring] if isinstance(scoring, str) else list(scoring)
     return topk_scorer(ks=(), metrics=[get_scorer(name).metrics[0] for name in names])
-
-
-class _Several:
-    """A dict of scorers as one; a class because a function inside a function cannot be pickled."""
-
-    def __init__(self, scorers: dict[str, Scorer]) -> None:
-        self.scorers = scorers
-
-    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        return {name: scorer(estimator, X, y) for name, scorer in self.scorers.items()}

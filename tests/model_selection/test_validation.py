@@ -155,6 +155,21 @@ def test_sample_graph_and_weights_follow_the_folds(folds, convert, width):
         np.testing.assert_array_equal(seen["weight"], weight[train])
 
 
+def test_groups_of_fit_follow_the_folds():
+    class Grouped(RidgeClassifier):
+        seen: list = []
+
+        def fit(self, X, y, groups=None):
+            self.seen.append(groups.tolist())
+            return super().fit(X, y)
+
+    X, y = tiny_data(n=12)
+    groups, cv = np.arange(12) // 2, GroupKFold(3)
+    params = {"groups": groups}
+    cross_val_predict(Grouped(), X, y.toarray(), groups=groups, cv=cv, params=params)
+    assert Grouped.seen == [groups[train].tolist() for train, _ in cv.split(X, groups=groups)]
+
+
 def test_params_of_pipeline_steps_and_none(folds):
     texts = [f"word{i % 4} word{i % 3}" for i in range(12)]
     y = sp.csr_array(np.eye(12, dtype=int))
