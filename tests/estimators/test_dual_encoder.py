@@ -1,13 +1,15 @@
+"""DualEncoderXC: learning, prediction against loops, stages, new labels, graphs, state."""
+
 import copy
 import pickle
 import tracemalloc
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 
@@ -15,26 +17,37 @@ import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.estimators import _encoder_base, _neural
 from skxc.exceptions import LabelTextWarning
 from skxc.indices import ExactIndex
-from skxc.metrics import precision_at_k
-from skxc.negatives import Mined
-from skxc.ranking import neighbor_votes
+from skxc.metrics import ece_at_k, precision_at_k
+from skxc.negatives import InBatch, Mined, make_negatives
+from skxc.ranking import NeighborVotes, neighbor_votes
 from tests.toys import assert_same_model, dense
 
 torch = pytest.importorskip("torch")
 
-QUICK = {"n_epochs": 3, "random_state": 0, "batch_size": 64, "encoder": BagEncoder(dim=32)}
+from skxc._model import in_blocks  # noqa: E402
+from skxc.estimators import _encoding  # noqa: E402
+from skxc.estimators._dual_encoder.classifier import ClassifierStage  # noqa: E402
+from skxc.estimators._dual_encoder.task import JointVectors  # noqa: E402
+from skxc.losses import DecoupledSoftmax  # noqa: E402
+from skxc.training import LabelQueries, Training  # noqa: E402
+
+QUICK = {
+    "n_epochs": 3,
+    "random_state": 0,
+    "batch_size": 64,
+    "encoder": BagEncoder(dim=32),
+    # No second training of small data.
+    "calibration": "held_out",
+}
 
 
 def fit(data, **params):
-    """Return a quickly trained model, without the second training of small data."""
-    model = DualEncoderXC(**{**QUICK, **params})
-    model._gives_rows_back = lambda n_samples: False
-    model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
-    del model._gives_rows_back
-    return model
+    """Return a quickly trained model."""
+    return DualEncoderXC(**{**QUICK, **params}).fit(
+        data.train_texts, data.train_labels, label_features=data.label_texts
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +57,7 @@ def model(planted):
 
 def state_of(model):
     """Return everything a model holds, as one comparable value."""
-    return pickle.dumps({k: v for k, v in model.__getstate__().items() if k != "_built_indices"})
+    return pickle.dumps(model.__getstate__())
 
 
 def full_scores(model, texts):
@@ -53,17 +66,17 @@ def full_scores(model, texts):
     vectors = model.label_embeddings_
     if model.classifier_weights_ is not None:
         vectors = model.classifier_weights_
-        if model.fusion == "sum":
-            vectors = (vectors + model.label_embeddings_) / 2
     scores = queries @ vectors.T
-    weight = model.neighbor_weight_ if model.neighbor_weight == "auto" else model.neighbor_weight
-    if weight:
-        for row, query in enumerate(queries):
-            similarity = model.sample_embeddings_ @ query
-            near = np.argsort(-similarity, kind="stable")[: model.n_neighbors]
-            mass = np.exp(similarity[near] / model.neighbor_temperature)
-            mass *= model.sample_weights_[near]
-            scores[row] += weight * (mass / mass.sum()) @ model.sample_votes_[near].toarray()
+    votes, rows = model._part("votes"), model.model_.rows
+    if votes is None:
+        return scores
+    weight = model.vote_weight_ if votes.weight == "auto" else votes.weight
+    for row, query in enumerate(queries):
+        similarity = model.sample_embeddings_ @ query
+        near = np.argsort(-similarity, kind="stable")[: votes.n_neighbors]
+        mass = np.exp(similarity[near] / votes.temperature)
+        mass *= rows.weight[near]
+        scores[row] += weight * (mass / mass.sum()) @ rows.y[near].toarray()
     return scores
 
 
@@ -73,7 +86,7 @@ def full_scores(model, texts):
 def test_it_learns_what_label_words_mean():
     """Samples and labels share no word, so everything has to be learned."""
     data = make_planted_xc(300, 40, n_test=150, unseen_fraction=0.0, random_state=0)
-    options = {"neighbor_weight": 0.0, "classifier_stage": False}
+    options = {"votes": False, "label_vectors": False}
     untrained = fit(data, learning_rate=1e-9, **options)
     trained = fit(data, n_epochs=10, **options)
     assert untrained.score(data.test_texts, data.test_labels) < 0.2
@@ -90,16 +103,14 @@ def test_labels_without_rows_are_found_by_their_text(planted, model):
 
 
 @pytest.mark.parametrize("negatives", ["in_batch", "clustered", "mined", "all"])
-@pytest.mark.parametrize("classifier_stage", ["joint", True, False])
-def test_all_negatives_and_stages_learn(planted, negatives, classifier_stage):
+@pytest.mark.parametrize("label_vectors", ["joint", ClassifierStage(n_epochs=2), False])
+def test_all_negatives_and_stages_learn(planted, negatives, label_vectors):
     model = fit(
         planted,
-        negatives=negatives,
-        classifier_stage=classifier_stage,
-        refresh_every=1,
-        classifier_epochs=2,
+        negatives=make_negatives(negatives).set_params(refresh_every=1),
+        label_vectors=label_vectors,
         n_epochs=5,
-        neighbor_weight=0.0,
+        votes=False,
     )
     assert model.score(planted.test_texts, planted.test_labels) > 0.35
     refreshing = negatives in ("clustered", "mined")
@@ -119,10 +130,9 @@ def test_losses_in_their_order():
                 data,
                 loss=loss,
                 n_epochs=10,
-                temperature=0.05,
                 negatives="all",
-                classifier_stage=False,
-                neighbor_weight=0.0,
+                label_vectors=False,
+                votes=False,
                 random_state=seed,
             )
             figures[loss] += model.score(data.test_texts, data.test_labels) / 3
@@ -133,10 +143,11 @@ def test_losses_in_their_order():
 # ---- prediction against loops
 
 
-@pytest.mark.parametrize("neighbor_weight", [0.0, 0.3, "auto"])
-@pytest.mark.parametrize("fusion", ["none", "sum"])
-def test_scores(planted, neighbor_weight, fusion):
-    model = fit(planted, neighbor_weight=neighbor_weight, fusion=fusion, n_neighbors=7)
+@pytest.mark.parametrize(
+    "votes", [False, None, NeighborVotes(weight=0.3, n_neighbors=7), NeighborVotes(weight=0.0)]
+)
+def test_scores(planted, votes):
+    model = fit(planted, votes=votes)
     texts = planted.test_texts[:20]
     expected = full_scores(model, texts)
     for k in (1, 5, 40):
@@ -147,9 +158,9 @@ def test_scores(planted, neighbor_weight, fusion):
             np.testing.assert_allclose(expected[row, labels[row]], best, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("params", [{}, {"fusion": "tree"}, {"fusion": "sum"}])
-def test_topk_are_the_best_of_decision_function(planted, params):
-    model = fit(planted, top_k=8, **params)
+@pytest.mark.parametrize("votes", [None, False])
+def test_topk_are_the_best_of_decision_function(planted, votes):
+    model = fit(planted, top_k=8, votes=votes)
     texts = planted.test_texts[:30]
     scores = model.decision_function(texts)
     for k in (1, 3, 8):
@@ -162,18 +173,16 @@ def test_topk_are_the_best_of_decision_function(planted, params):
 
 
 def test_votes_of_the_nearest_training_rows(planted, model):
-    queries = model.transform(planted.test_texts[:9])
-    near, similarity = model._index("samples").search(queries, 50)
-    votes = neighbor_votes(
-        near, similarity, model.sample_votes_, model.sample_weights_, model.neighbor_temperature
-    )
-    mine = model._votes(queries)
+    queries, rows = model.transform(planted.test_texts[:9]), model.model_.rows
+    near, similarity = rows.vectors.search(queries, 50)
+    votes = neighbor_votes(near, similarity, rows.y, rows.weight, NeighborVotes().temperature)
+    mine = model.model_._votes(queries)
     np.testing.assert_array_equal(votes.values, mine.values)
-    assert len(model.sample_embeddings_) == model.sample_votes_.shape[0]
+    assert len(model.sample_embeddings_) == rows.y.shape[0] == len(rows.weight)
 
 
 def test_parameters_of_prediction_can_change_after_fit(planted, model):
-    again = copy.copy(model).set_params(neighbor_weight=0.9, n_neighbors=3, top_k=5)
+    again = copy.copy(model).set_params(votes__weight=0.9, votes__n_neighbors=3, top_k=5)
     texts = planted.test_texts[:5]
     expected = np.sort(full_scores(again, texts), axis=1)[:, -1]
     np.testing.assert_allclose(again.predict_topk(texts, 1)[1][:, 0], expected, rtol=1e-4)
@@ -192,10 +201,20 @@ def test_approximate_search_finds_the_same(planted, model, index):
     assert np.mean(exact == near) > 0.95
 
 
-def test_blocks_of_queries(planted, model, monkeypatch):
+def test_votes_that_were_not_kept_cannot_be_switched_on(planted):
+    silent = fit(planted, n_epochs=1, votes=False).set_params(votes=NeighborVotes())
+    with pytest.raises(ValueError, match="`votes` was False in fit, so no training row is kept"):
+        silent.predict_topk(planted.test_texts, 3)
+    heard = fit(planted, n_epochs=1)
+    texts = planted.test_texts[:30]
+    expected = silent.set_params(votes=False).predict_topk(texts, 3)[0]
+    np.testing.assert_array_equal(heard.set_params(votes=False).predict_topk(texts, 3)[0], expected)
+
+
+def test_blocks_of_queries(planted, model):
     expected = model.predict_topk(planted.test_texts, 6)
-    monkeypatch.setattr(_neural, "BLOCK_ROWS", 7)
-    for first, second in zip(model.predict_topk(planted.test_texts, 6), expected, strict=True):
+    queries = model.transform(planted.test_texts)
+    for first, second in zip(in_blocks(model.model_._search, queries, 6, 7), expected, strict=True):
         np.testing.assert_array_equal(first, second)
     alone = model.predict_topk(planted.test_texts[:1], 6)
     np.testing.assert_array_equal(alone[0][0], expected[0][0])
@@ -210,7 +229,11 @@ def test_prediction_memory_does_not_grow_with_samples_times_labels():
         (np.ones(n, "f"), rng.integers(n_labels, size=n), np.arange(n + 1)), shape=(n, n_labels)
     )
     model = DualEncoderXC(
-        n_epochs=1, encoder=BagEncoder(dim=8), top_k=10, n_neighbors=10, random_state=0
+        n_epochs=1,
+        encoder=BagEncoder(dim=8),
+        top_k=10,
+        votes=NeighborVotes(n_neighbors=10),
+        random_state=0,
     ).fit(X, y)
     tracemalloc.start()
     model.decision_function(X)
@@ -220,13 +243,12 @@ def test_prediction_memory_does_not_grow_with_samples_times_labels():
     assert peak < n * n_labels * 4 / 4
 
 
-# ---- classifier stage and fusion
+# ---- label vectors
 
 
 def test_an_untrained_classifier_ranks_like_the_encoder(planted):
-    options = {"neighbor_weight": 0.0, "negatives": "in_batch"}
-    pure = fit(planted, classifier_stage=False, **options)
-    start = fit(planted, classifier_stage=True, classifier_epochs=0, **options)
+    pure = fit(planted, label_vectors=False, votes=False)
+    start = fit(planted, label_vectors=ClassifierStage(n_epochs=0), votes=False)
     np.testing.assert_allclose(start.classifier_weights_, pure.label_embeddings_, atol=1e-6)
     first, second = (m.predict_topk(planted.test_texts, 10)[0] for m in (pure, start))
     assert np.mean(first == second) > 0.995  # rounding may swap near ties
@@ -237,9 +259,9 @@ def test_the_classifier_stage_raises_precision_and_leaves_the_encoder():
     gains = []
     for seed in range(2):
         data = make_planted_xc(800, 30, n_test=400, unseen_fraction=0.0, random_state=seed)
-        options = {"neighbor_weight": 0.0, "n_epochs": 2, "random_state": seed}
-        pure = fit(data, classifier_stage=False, **options)
-        staged = fit(data, classifier_stage=True, classifier_epochs=10, **options)
+        options = {"votes": False, "n_epochs": 2, "random_state": seed}
+        pure = fit(data, label_vectors=False, **options)
+        staged = fit(data, label_vectors="stage", **options)
         before, after = (m.encoder_.__getstate__()["module_arrays"] for m in (pure, staged))
         for name, array in before.items():
             np.testing.assert_array_equal(array, after[name])
@@ -259,123 +281,14 @@ def test_classifiers_start_at_the_average_of_their_neighbours(planted):
     graph[3, 5], graph[3, 6], graph[4, 4] = 1, 3, 2
     model = fit(
         planted,
-        classifier_stage=True,
-        classifier_epochs=0,
+        label_vectors=ClassifierStage(n_epochs=0),
         graph=sp.csr_array(graph),
-        graph_weight=0.0,
-        mask_neighbors=False,
+        label_queries=LabelQueries(weight=0.0, mask_neighbors=False),
     )
     texts, start = model.label_embeddings_, model.classifier_weights_
     expected = texts[3] + (texts[5] + 3 * texts[6]) / 4
     np.testing.assert_allclose(start[3], expected / np.linalg.norm(expected), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(np.delete(start, 3, axis=0), np.delete(texts, 3, axis=0), atol=1e-6)
-
-
-def test_fusion_is_the_mean_of_both_cosines(planted):
-    model = fit(planted, classifier_stage=True, classifier_epochs=3, neighbor_weight=0.0)
-    texts = planted.test_texts[:10]
-    queries = model.transform(texts)
-    sides = [queries @ v.T for v in (model.label_embeddings_, model.classifier_weights_)]
-    for fusion, expected in (("none", sides[1]), ("sum", (sides[0] + sides[1]) / 2)):
-        labels, scores = copy.copy(model).set_params(fusion=fusion).predict_topk(texts, 40)
-        actual = np.empty_like(expected)
-        np.put_along_axis(actual, labels.astype(np.int64), scores, axis=1)
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("side", ["text", "classifier"])
-def test_the_fusion_of_a_side_with_itself_ranks_like_it(planted, side):
-    model = fit(planted, classifier_stage=True, classifier_epochs=3, neighbor_weight=0.0)
-    texts = planted.test_texts[:40]
-    vectors = model.label_embeddings_ if side == "text" else model.classifier_weights_
-    model.label_embeddings_ = model.classifier_weights_ = vectors
-    model._built_indices = {}
-    expected = model.predict_topk(texts, 10)[0]
-    np.testing.assert_array_equal(
-        model.set_params(fusion="sum").predict_topk(texts, 10)[0], expected
-    )
-
-
-def test_fusion_changes_nothing_without_a_classifier(planted):
-    none, both = (fit(planted, classifier_stage=False, fusion=fusion) for fusion in ("none", "sum"))
-    tree = fit(planted, classifier_stage=False, fusion="tree")
-    assert tree.score_tree_ is None
-    for other in (both, tree):
-        assert_same_model(none, other, planted.test_texts[:20])
-
-
-def test_fusion_by_a_tree_of_held_out_rows(planted):
-    model = fit(
-        planted,
-        classifier_stage=True,
-        classifier_epochs=5,
-        fusion="tree",
-        neighbor_weight=0.0,
-        top_k=6,
-    )
-    texts = planted.test_texts[:25]
-    queries = model.transform(texts)
-    text, classifier = (queries @ v.T for v in (model.label_embeddings_, model.classifier_weights_))
-    from skxc.metrics import inverse_propensity
-
-    rare = inverse_propensity(model.trained_frequency_, model.n_trained_samples_)
-    labels, scores = model.predict_topk(texts, 6)
-    for row in range(25):
-        pairs = {}
-        for side in (text, classifier):
-            for label in np.argsort(-side[row], kind="stable")[:6]:
-                three = [classifier[row, label], text[row, label], rare[label]]
-                chance = model.score_tree_.predict_proba([three])[0]
-                pairs[label] = three[0] + three[1] + chance
-        best = sorted(pairs.values(), reverse=True)[:6]
-        np.testing.assert_allclose(scores[row], best, rtol=1e-3, atol=1e-4)
-        assert set(labels[row]) <= set(pairs)
-    assert model.score(planted.test_texts, planted.test_labels) > 0.4
-
-
-def test_the_score_tree_knows_no_frequencies_of_held_out_rows(planted, monkeypatch):
-    """A label that only held-out rows have must look unseen, or its weight tells what is right."""
-    held_out = []
-
-    def remember(self, data, rows, fit=DualEncoderXC._fit):
-        held_out.append(rows.y)
-        fit(self, data, rows)
-
-    monkeypatch.setattr(DualEncoderXC, "_fit", remember)
-    settings = {"classifier_stage": True, "classifier_epochs": 1, "n_epochs": 1, "fusion": "tree"}
-    model = fit(planted, **settings)
-    (y,) = held_out
-    assert y.nnz > 0
-    hidden = np.asarray(y.sum(axis=0)).ravel()
-    np.testing.assert_allclose(model.trained_frequency_, model.label_frequency_ - hidden)
-    assert model.n_trained_samples_ == model.n_samples_fit_ - y.shape[0]
-    features = model._tree_features(
-        model.transform(planted.test_texts[:1]),
-        np.zeros(model.n_labels_, dtype=int),
-        np.arange(model.n_labels_),
-    )
-    from skxc.metrics import inverse_propensity
-
-    expected = inverse_propensity(model.label_frequency_ - hidden, model.n_trained_samples_)
-    np.testing.assert_allclose(features[:, 2], expected, rtol=1e-6)
-
-
-def test_new_labels_have_no_frequency_for_the_score_tree(planted):
-    settings = {"classifier_stage": True, "classifier_epochs": 1, "n_epochs": 1, "fusion": "tree"}
-    model = fit(planted, **settings)
-    model.add_labels([planted.test_texts[0]])
-    assert model.trained_frequency_[-1] == 0
-    assert np.isfinite(model.decision_function(planted.test_texts[:3]).data).all()
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 12])
-def test_fusion_by_a_tree_on_very_few_rows(features, n):
-    X, y, _ = features
-    for stage in ("joint", True):
-        model = DualEncoderXC(
-            fusion="tree", n_epochs=1, classifier_stage=stage, classifier_epochs=1, random_state=0
-        ).fit(X[:n], y[:n])
-        assert np.isfinite(model.predict_proba(X).data).all()
 
 
 # ---- new labels
@@ -384,8 +297,8 @@ def test_fusion_by_a_tree_on_very_few_rows(features, n):
 @pytest.mark.filterwarnings("ignore:100% of the words")
 def test_a_new_label_is_found_by_its_text(planted):
     """Label 0 is taken out of training and added by its text afterwards."""
-    for stage in (False, "joint", True):
-        model = DualEncoderXC(**{**QUICK, "n_epochs": 8}, classifier_stage=stage).fit(
+    for label_vectors in (False, "joint", "stage"):
+        model = DualEncoderXC(**{**QUICK, "n_epochs": 8}, label_vectors=label_vectors).fit(
             planted.train_texts, planted.train_labels[:, 1:], label_features=planted.label_texts[1:]
         )
         weights = copy.deepcopy(model.encoder_.__getstate__()["module_arrays"])
@@ -401,18 +314,18 @@ def test_a_new_label_is_found_by_its_text(planted):
 
 
 @pytest.mark.filterwarnings("ignore:100% of the words")
-@pytest.mark.parametrize("stage", [False, "joint", True])
-def test_added_labels(planted, stage, tmp_path):
-    model = fit(planted, classifier_stage=stage, classifier_epochs=1, fusion="sum")
+@pytest.mark.parametrize("label_vectors", [False, "joint", ClassifierStage(n_epochs=1)])
+def test_added_labels(planted, label_vectors):
+    model = fit(planted, label_vectors=label_vectors)
     searched = model.predict_topk(planted.test_texts, 3)
-    samples = model._index("samples")
+    samples = model.model_.rows.vectors
     assert model.add_labels(LabelTexts(["river bank", "stone bridge"])) is model
     assert len(model.label_embeddings_) == model.n_labels_ == 42
-    assert model.sample_votes_.shape[1] == 42
-    assert model._index("samples") is samples, "training rows need no new index"
+    assert model.model_.rows.y.shape[1] == 42
+    assert model.model_.rows.vectors is samples, "training rows need no new index"
     new = model.encoder_.encode(model.encoder_.prepare(["river bank", "stone bridge"]))
     np.testing.assert_array_equal(model.label_embeddings_[40:], new)
-    if stage:
+    if label_vectors:
         np.testing.assert_array_equal(model.classifier_weights_[40:], new)
     else:
         assert model.classifier_weights_ is None
@@ -465,9 +378,9 @@ def test_unknown_words_of_new_labels_are_named(planted, model):
 
 
 @pytest.mark.parametrize("graph", [sp.csr_array((40, 40)), sp.csr_array(np.eye(40)), "loops"])
-@pytest.mark.parametrize("classifier_stage", ["joint", True])
-def test_a_graph_without_edges_changes_nothing(planted, graph, classifier_stage):
-    params = {"classifier_stage": classifier_stage, "classifier_epochs": 1}
+@pytest.mark.parametrize("label_vectors", ["joint", ClassifierStage(n_epochs=1)])
+def test_a_graph_without_edges_changes_nothing(planted, graph, label_vectors):
+    params = {"label_vectors": label_vectors}
     if isinstance(graph, str):
         graph = LabelGraph(sp.csr_array(np.eye(40)))
     plain, with_graph = fit(planted, **params), fit(planted, graph=graph, **params)
@@ -486,9 +399,8 @@ def test_the_true_graph_beats_a_shuffled_one():
         shuffled = graph[:, np.random.default_rng(seed).permutation(80)]
         options = {
             "n_epochs": 10,
-            "mask_neighbors": False,
-            "graph_weight": 1.0,
-            "neighbor_weight": 0.0,
+            "label_queries": LabelQueries(weight=1.0, mask_neighbors=False),
+            "votes": False,
             "random_state": seed,
         }
         true, false = (
@@ -502,12 +414,10 @@ def test_the_true_graph_beats_a_shuffled_one():
 @pytest.mark.filterwarnings("ignore:The graph masks")
 def test_cooccurrence_is_built_from_the_rows_of_the_fit(planted, monkeypatch):
     seen = []
-    real = _encoder_base.cooccurrence
-    monkeypatch.setattr(
-        _encoder_base, "cooccurrence", lambda y: (seen.append(y.shape[0]), real(y))[1]
-    )
+    real = _encoding.cooccurrence
+    monkeypatch.setattr(_encoding, "cooccurrence", lambda y: (seen.append(y.shape[0]), real(y))[1])
     model = fit(planted, graph="cooccurrence", n_epochs=1)
-    assert set(seen) == {model.sample_votes_.shape[0]}
+    assert set(seen) == {len(model.sample_embeddings_)}
     assert seen[0] < 300, "without the held-out rows"
     with pytest.raises(ValueError, match="'friends' was given"):
         fit(planted, graph="friends")
@@ -516,21 +426,25 @@ def test_cooccurrence_is_built_from_the_rows_of_the_fit(planted, monkeypatch):
 def test_much_masking_is_named(planted):
     full = sp.csr_array(np.ones((40, 40)))
     with pytest.warns(UserWarning, match=r"The graph masks \d+% of all negatives"):
-        model = fit(planted, graph=full, graph_weight=0.0)
+        model = fit(planted, graph=full, label_queries=LabelQueries(weight=0.0))
     assert model.masked_fraction_ > 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = fit(planted, graph=full, label_queries=False, n_epochs=1)
+    assert_same_model(plain, fit(planted, n_epochs=1), planted.test_texts[:9])
 
 
 # ---- weights and canonical rows
 
 
-@pytest.mark.parametrize("params", [{}, {"negatives": "mined", "refresh_every": 1}])
+@pytest.mark.parametrize("params", [{}, {"negatives": Mined(refresh_every=1)}])
 def test_weights_repetitions_and_order(features, params):
     X, y, side = features
     weight = np.random.default_rng(1).integers(0, 3, size=60)
     weight[[4, 9]] = [0, 2]
     repeated = np.random.default_rng(2).permutation(np.repeat(np.arange(60), weight))
     for label_features in (side, None):
-        model = DualEncoderXC(**QUICK, **params)
+        model = DualEncoderXC(**{**QUICK, "calibration": "auto", **params})
         first = clone(model).fit(X, y, sample_weight=weight, label_features=label_features)
         second = clone(model).fit(X[repeated], y[repeated], label_features=label_features)
         assert_same_model(first, second, X)
@@ -541,8 +455,7 @@ def test_weights_count(features):
     X, y, _ = features
     weight = np.where(y[:, [0]].toarray()[:, 0] > 0, 50.0, 1.0)
     plain, heavy = (
-        DualEncoderXC(**QUICK, neighbor_weight=0.0).fit(X, y, sample_weight=w)
-        for w in (None, weight)
+        DualEncoderXC(**QUICK, votes=False).fit(X, y, sample_weight=w) for w in (None, weight)
     )
     assert (plain.label_embeddings_ != heavy.label_embeddings_).any()
 
@@ -554,7 +467,7 @@ def test_labels_without_features_are_weighted_averages_of_their_rows(features):
         encoder=BagEncoder(dim=6, residual=False),
         learning_rate=1e-12,
         n_epochs=1,
-        classifier_stage=False,
+        label_vectors=False,
         random_state=0,
     )
     model.fit(X, y, sample_weight=weight)
@@ -599,24 +512,44 @@ def test_parameters_of_the_encoder(planted):
     assert len(search.cv_results_["params"]) == 2
 
 
+def test_parameters_in_numbers():
+    assert len(DualEncoderXC().get_params(deep=False)) <= 20
+    assert repr(DualEncoderXC().set_params(votes__weight=0.5)) == (
+        "DualEncoderXC(votes=NeighborVotes(weight=0.5))"
+    )
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"encoder": 3}, "'encoder' parameter"),
         ({"encoder": "no/such/folder"}, "no/such/folder' cannot be read"),
         ({"loss": "hinge"}, "'loss' parameter"),
-        ({"temperature": 0.0}, "'temperature' parameter"),
+        ({"loss": DecoupledSoftmax(temperature=0.0)}, "'temperature' parameter of DecoupledSoftm"),
         ({"negatives": "hard"}, "'negatives' parameter"),
-        ({"negatives": Mined(depth=0)}, "'depth' parameter"),
-        ({"n_positives": 0}, "'n_positives' parameter"),
-        ({"classifier_stage": "later"}, "'classifier_stage' parameter"),
-        ({"fusion": "product"}, "'fusion' parameter"),
-        ({"neighbor_weight": -1.0}, "'neighbor_weight' parameter"),
+        ({"negatives": Mined(depth=0)}, "'depth' parameter of Mined"),
+        ({"negatives": InBatch(n_positives=0)}, "'n_positives' parameter of InBatch"),
+        ({"negatives": InBatch(refresh_every=0)}, "'refresh_every' parameter of InBatch"),
+        ({"label_vectors": "later"}, "'label_vectors' parameter"),
+        ({"label_vectors": True}, "'label_vectors' parameter"),
+        ({"label_vectors": JointVectors(dropout=1.0)}, "'dropout' parameter of JointVectors"),
+        (
+            {"label_vectors": ClassifierStage(n_epochs=-1)},
+            "'n_epochs' parameter of ClassifierStage",
+        ),
+        ({"votes": True}, "'votes' parameter"),
+        ({"votes": NeighborVotes(weight=-1.0)}, "'weight' parameter of NeighborVotes"),
+        ({"votes": NeighborVotes(n_neighbors=0)}, "'n_neighbors' parameter of NeighborVotes"),
+        ({"votes": NeighborVotes(temperature=0.0)}, "'temperature' parameter of NeighborVotes"),
+        ({"label_queries": LabelQueries(weight=-1.0)}, "'weight' parameter of LabelQueries"),
         ({"index": "annoy"}, "'index' parameter"),
         ({"batch_size": 0}, "'batch_size' parameter"),
-        ({"micro_batch_size": 0}, "'micro_batch_size' parameter"),
-        ({"precision": "float16"}, "'precision' parameter"),
-        ({"checkpoint_dir": 3}, "'checkpoint_dir' parameter"),
+        ({"training": Training(micro_batch_size=0)}, "'micro_batch_size' parameter of Training"),
+        ({"training": Training(precision="float16")}, "'precision' parameter of Training"),
+        ({"training": Training(patience=0)}, "'patience' parameter of Training"),
+        ({"training": Training(max_grad_norm=0.0)}, "'max_grad_norm' parameter of Training"),
+        ({"training": Training(checkpoint_dir=3)}, "'checkpoint_dir' parameter of Training"),
+        ({"calibration": "never"}, "'calibration' parameter"),
         ({"device": "gpu"}, "`device` must name a device of this machine, but 'gpu' is not one"),
         ({"vectorizer": TfidfVectorizer(), "encoder": "bag", "threshold": 2}, "'threshold'"),
     ],
@@ -629,18 +562,20 @@ def test_bad_parameters(planted, params, message):
 
 def test_batch_sizes():
     model = DualEncoderXC()
-    sizes = {n: model._batch_size(n) for n in (1, 100, 511, 512, 1023, 1024, 5000, 8192, 10**6)}
+    sizes = {
+        n: model._size_of_batches(n) for n in (1, 100, 511, 512, 1023, 1024, 5000, 8192, 10**6)
+    }
     assert sizes == {
         1: 64, 100: 64, 511: 64, 512: 64, 1023: 64, 1024: 128, 5000: 512, 8192: 1024, 10**6: 1024
     }  # fmt: skip
-    assert DualEncoderXC(batch_size=7)._batch_size(10**6) == 7
+    assert DualEncoderXC(batch_size=7)._size_of_batches(10**6) == 7
 
 
 # ---- what a fit says about itself
 
 
 def test_figures(planted):
-    model = fit(planted, n_positives=1, negatives="in_batch", n_epochs=4)
+    model = fit(planted, negatives=InBatch(n_positives=1), n_epochs=4)
     assert model.n_iter_ == len(model.history_) == 4
     assert model.history_[-1]["loss"] < model.history_[0]["loss"]
     assert 1 <= model.pool_size_ <= 40
@@ -667,8 +602,8 @@ def test_global_generators_and_threads_are_left_alone(planted):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     threads = torch.get_num_threads()
     seen = []
-    model = DualEncoderXC(**QUICK, n_jobs=1)
-    model._batch_size = lambda n: (seen.append(torch.get_num_threads()), 64)[1]
+    model = DualEncoderXC(**QUICK, training=Training(n_jobs=1))
+    model._size_of_batches = lambda n: (seen.append(torch.get_num_threads()), 64)[1]
     model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
     assert set(seen) == {1}
     assert torch.get_num_threads() == threads
@@ -679,8 +614,8 @@ def test_global_generators_and_threads_are_left_alone(planted):
 
 def test_threads_come_back_after_an_error(planted):
     before = torch.get_num_threads()
-    model = DualEncoderXC(**QUICK, n_jobs=1)
-    model._batch_size = lambda n: 1 / 0
+    model = DualEncoderXC(**QUICK, training=Training(n_jobs=1))
+    model._size_of_batches = lambda n: 1 / 0
     torch.set_num_threads(2)
     try:
         with pytest.raises(ZeroDivisionError):
@@ -692,7 +627,7 @@ def test_threads_come_back_after_an_error(planted):
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_progress_bar(planted, verbose, capsys):
-    fit(planted, verbose=verbose, classifier_stage=True, classifier_epochs=1)
+    fit(planted, verbose=verbose, label_vectors=ClassifierStage(n_epochs=1))
     out, err = capsys.readouterr()
     assert out == ""
     assert ("encoder" in err and "classifier" in err) == bool(verbose)
@@ -707,7 +642,6 @@ def test_state_holds_no_torch(model, planted):
     assert b"torch" not in data
     again = pickle.loads(data)
     assert_same_model(model, again, planted.test_texts[:20])
-    assert again._built_indices != model._built_indices or not model._built_indices
 
 
 def test_a_model_of_a_frozen_encoder(planted):
@@ -726,7 +660,7 @@ def test_embeddings_as_samples(features):
 
 
 def test_micro_batches_change_nothing(planted):
-    first, second = fit(planted), fit(planted, micro_batch_size=17)
+    first, second = fit(planted), fit(planted, training=Training(micro_batch_size=17))
     np.testing.assert_allclose(
         first.transform(planted.test_texts), second.transform(planted.test_texts), atol=2e-3
     )
@@ -735,13 +669,15 @@ def test_micro_batches_change_nothing(planted):
 
 def test_early_stopping_on_very_few_rows(features):
     X, y, _ = features
-    model = DualEncoderXC(early_stopping=True, n_epochs=2, random_state=0).fit(X[:6], y[:6])
+    training = Training(patience=3)
+    model = DualEncoderXC(training=training, n_epochs=2, random_state=0).fit(X[:6], y[:6])
     assert model.n_iter_ == 2
     assert "held_out" not in model.history_[0]
 
 
 def test_early_stopping(planted):
-    model = fit(planted, early_stopping=True, n_iter_no_change=1, n_epochs=40, learning_rate=0.03)
+    training = Training(patience=1)
+    model = fit(planted, training=training, n_epochs=40, learning_rate=0.03)
     held_out = [record["held_out"] for record in model.history_]
     assert model.n_iter_ < 40
     assert held_out[-1] <= max(held_out[:-1])
@@ -752,12 +688,12 @@ def test_early_stopping(planted):
     "params",
     [
         {},
-        {"classifier_stage": True, "classifier_epochs": 1, "fusion": "tree"},
-        {"classifier_stage": False, "neighbor_weight": 0.0},
-        {"encoder": FrozenEncoder(BagEncoder(dim=8), dim=4), "fusion": "sum"},
-        {"warm_start": True, "graph": "cooccurrence", "negatives": Mined(depth=5)},
+        {"label_vectors": ClassifierStage(n_epochs=1), "votes": NeighborVotes(weight=0.2)},
+        {"label_vectors": False, "votes": False, "loss": DecoupledSoftmax(temperature=0.1)},
+        {"encoder": FrozenEncoder(BagEncoder(dim=8), dim=4), "training": Training(patience=2)},
+        {"graph": "cooccurrence", "negatives": Mined(depth=5), "label_queries": LabelQueries()},
     ],
-    ids=["defaults", "tree", "pure", "frozen", "warm"],
+    ids=["defaults", "stage", "pure", "frozen", "graph"],
 )
 @pytest.mark.filterwarnings("ignore:The graph masks")
 def test_saved_models(planted, params, tmp_path):
@@ -772,7 +708,7 @@ def test_saved_models(planted, params, tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(first, second)
-    again.set_params(warm_start=False)
+    assert repr(again) == repr(model)
     again.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
     assert again.n_labels_ == 40
 
@@ -784,25 +720,106 @@ def test_the_cpu_by_name(planted):
     assert_same_model(named, auto, planted.test_texts[:9])
 
 
-def test_probabilities_are_calibrated_without_the_sample_as_its_own_label(planted, monkeypatch):
-    """A label with the text of the sample is no answer, so its score teaches nothing."""
+# ---- a fitted model is whole or absent
+
+
+class Interrupted(DualEncoderXC):
+    """Its training breaks off where `breaks` says so."""
+
+    breaks = None
+
+    def _model(self, fit, task, progress=None):
+        if self.breaks is not None and progress is not None:
+            raise self.breaks
+        return super()._model(fit, task, progress)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_training_changes_nothing(planted, error):
+    names = [f"name {label}" for label in range(40)]
+    model = Interrupted(**{**QUICK, "n_epochs": 1})
+    model.breaks = error
+    with pytest.raises(error):
+        model.fit(planted.train_texts, planted.train_labels, label_features=planted.label_texts)
+    with pytest.raises(NotFittedError):
+        model.predict_topk(planted.test_texts)
+    assert [name for name in vars(model) if name.endswith("_")] == []
+    model.breaks = None
+    texts = LabelTexts(planted.label_texts, names=names)
+    model.fit(planted.train_texts, planted.train_labels, label_features=texts)
+    probabilities = model.predict_proba(planted.test_texts).toarray()
+    answers = model.predict_labels(planted.test_texts, 3)
+    model.breaks = error
+    with pytest.raises(error):
+        model.fit(planted.test_texts, planted.test_labels[:, :9])
+    np.testing.assert_array_equal(model.predict_proba(planted.test_texts).toarray(), probabilities)
+    assert model.predict_labels(planted.test_texts, 3) == answers
+    assert model.n_labels_ == 40
+
+
+def test_a_vectoriser_that_fails_changes_nothing(planted):
+    model = fit(planted, n_epochs=1, vectorizer=TfidfVectorizer())
+    before = state_of(model)
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        model.fit(["a", "b"] * 10, planted.train_labels[:20])
+    assert state_of(model) == before
+
+
+def test_what_is_not_fitted_is_not_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        DualEncoderXC().save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_probabilities_follow_the_votes():
+    """Rows are kept where data are large, so changed votes are calibrated anew."""
+    data = make_planted_xc(2500, 40, n_test=1500, unseen_fraction=0.0, random_state=0)
+    options = {"calibration": "auto", "n_epochs": 2, "top_k": 5}
+    model = fit(data, **options)
+    first = model._current_calibrator()
+    for votes in (False, NeighborVotes(weight=3.0), None):
+        changed = model.set_params(votes=votes).predict_proba(data.test_texts)
+        # Votes take no part in training, so a fit with them has the same model and held-out rows.
+        expected = fit(data, **options, votes=votes).predict_proba(data.test_texts)
+        np.testing.assert_array_equal(changed.toarray(), expected.toarray())
+    model.set_params(votes__weight=3.0)
+    error = ece_at_k(data.test_labels, model.predict_proba(data.test_texts), k=1)
+    stale = first.transform(model.decision_function(data.test_texts))
+    assert error < 0.1
+    assert ece_at_k(data.test_labels, stale, k=1) > error + 0.05
+
+
+def test_changed_votes_without_kept_rows_have_no_probabilities(planted):
+    model = fit(planted, n_epochs=1, calibration="refit").set_params(votes__weight=1.0)
+    with pytest.raises(ValueError, match=r"\['votes'\] of DualEncoderXC were changed after fit"):
+        model.predict_proba(planted.test_texts)
+    assert model.predict_topk(planted.test_texts, 2)[0].shape == (150, 2)
+    plain = fit(planted, n_epochs=1, calibration=None)
+    with pytest.raises(AttributeError, match="predict_proba"):
+        plain.predict_proba(planted.test_texts)
+
+
+def test_a_changed_parameter_is_validated_when_it_is_used(planted, model):
+    again = copy.copy(model).set_params(votes=NeighborVotes(n_neighbors=0))
+    with pytest.raises(ValueError, match="'n_neighbors' parameter of NeighborVotes"):
+        again.predict_topk(planted.test_texts, 2)
+
+
+def test_samples_that_are_labels_are_calibrated_as_they_are_predicted(planted, monkeypatch):
+    """The label with the text of a row is among its answers, so it is among those that teach."""
     seen = []
-    monkeypatch.setattr(
-        _neural,
-        "TopKCalibrator",
-        lambda: SimpleNamespace(fit=lambda *arguments: seen.append(arguments)),
-    )
+
+    class Recorder:
+        def fit(self, *arguments):
+            seen.append(arguments)
+
+    monkeypatch.setattr("skxc.calibration.TopKCalibrator", Recorder)
     texts = np.array(planted.label_texts, dtype=object)
     y = sp.csr_array(np.roll(np.eye(40), 1, axis=1))
     weight = np.arange(1.0, 41.0)
-    model = DualEncoderXC(**QUICK).fit(texts, y, label_features=texts, sample_weight=weight)
-    assert model.sample_votes_.shape == (40, 40)
+    DualEncoderXC(**QUICK).fit(texts, y, label_features=texts, sample_weight=weight)
     scores, truth, given = seen[0]
     assert scores.shape == truth.shape == (8, 40)
-    np.testing.assert_array_equal(np.diff(scores.indptr), 39)
-    for row in range(8):
-        label = truth[[row]].indices[0]
-        assert scores[row, label] != 0
-        own = label - 1 if label else 39
-        assert own not in scores[[row]].indices
-        assert given[row] == weight[own]
+    np.testing.assert_array_equal(np.diff(scores.indptr), 40)
+    own = (truth.indices - 1) % 40
+    np.testing.assert_array_equal(given, weight[own])
