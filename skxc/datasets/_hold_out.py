@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.utils import _safe_indexing
 
 from skxc.datasets._dataset import Anchors, XCDataset
+from skxc.datasets._ones import ones
 
 
 def hold_out(data: XCDataset, n_rows: int, *, random_state: int = 7) -> XCDataset:
@@ -124,8 +125,7 @@ def _reversed_pairs(
         if (other := row.get(data.label_names[j])) is not None and data.train_labels[other, own]
     ]
     rows, columns = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    ones = np.ones(len(pairs), dtype=np.float32)
-    return sp.csr_array((ones, (rows, columns)), shape=shape)
+    return ones(rows, columns, shape)
 
 
 def _take(values: Any, rows: NDArray[np.intp]) -> Any:

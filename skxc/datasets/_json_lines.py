@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.datasets._lines import malformed, read_lines, write_bytes
-from skxc.utils._sparse import index_dtype
+from skxc.datasets._lines import located, malformed, read_lines, write_bytes
+from skxc.datasets._ones import ones
 
 
 class Records(NamedTuple):
@@ -34,20 +34,13 @@ class Records(NamedTuple):
 
     def labels(self, n_labels: int) -> sp.csr_array:
         """Return the label matrix (n, L), or raise ValueError for a label out of range."""
-        indptr = np.concatenate([[0], np.cumsum(self.lengths)])
+        rows = np.repeat(np.arange(len(self.texts)), self.lengths)
         outside = np.flatnonzero(self.targets >= n_labels)
         if len(outside):
-            line = int(np.searchsorted(indptr, outside[0], side="right"))
             label = self.targets[outside[0]]
             reason = f"label {label} is out of range: there are {n_labels}, numbered from 0."
-            raise malformed(self.path, line, reason)
-        ones = np.ones(len(self.targets), dtype=np.float32)
-        dtype = index_dtype(max(n_labels, int(indptr[-1])))
-        parts = (ones, self.targets.astype(dtype), indptr.astype(dtype))
-        y = sp.csr_array(parts, shape=(len(self.texts), n_labels))
-        y.sum_duplicates()
-        y.data[:] = 1
-        return y
+            raise malformed(self.path, int(rows[outside[0]]) + 1, reason)
+        return ones(rows, self.targets, (len(self.texts), n_labels))
 
 
 def read_json_lines(path: Path, *, with_targets: bool, encoding: str = "utf-8") -> Records:
@@ -74,12 +67,10 @@ def read_json_lines(path: Path, *, with_targets: bool, encoding: str = "utf-8") 
     """
     texts, ids, lengths, targets = [], [], [], []
     for number, line in enumerate(read_lines(path, encoding), start=1):
-        try:
+        with located(path, number):
             record = _record(line)
             texts.append(_text(record))
             found = _targets(record) if with_targets else []
-        except ValueError as error:
-            raise malformed(path, number, str(error)) from error
         ids.append(record.get("uid"))
         lengths.append(len(found))
         targets.extend(found)

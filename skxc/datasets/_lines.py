@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,15 @@ BLOCK_BYTES = 1 << 22
 def malformed(path: Path, line: int, reason: str) -> ValueError:
     """Return the error for one bad line (counted from 1) of a file."""
     return ValueError(f"{path}, line {line}: {reason}")
+
+
+@contextmanager
+def located(path: Path, line: int) -> Iterator[None]:
+    """Add file and line to the ValueErrors of a block of code."""
+    try:
+        yield
+    except ValueError as error:
+        raise malformed(path, line, str(error)) from error
 
 
 def open_binary(path: Path) -> gzip.GzipFile | IO[bytes]:

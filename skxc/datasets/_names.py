@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import scipy.sparse as sp
 
-from skxc.utils._sparse import index_dtype
+from skxc.datasets._ones import ones
 
 
 def labels_from_names(
@@ -59,12 +59,8 @@ def labels_from_names(
     indices = np.array([column.get(name, -1) for row in rows for name in row], dtype=np.int64)
     if (indices < 0).any():
         raise _unknown_names(rows, column)
-    dtype = index_dtype(max(len(names), len(indices)))
-    indptr = np.cumsum([0, *map(len, rows)]).astype(dtype)
-    data = np.ones(len(indices), dtype=np.float32)
-    y = sp.csr_array((data, indices.astype(dtype), indptr), shape=(len(rows), len(names)))
-    y.sort_indices()
-    return y, names
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return ones(owners, indices, (len(rows), len(names))), names
 
 
 def names_from_labels(y: sp.csr_array, names: Sequence[str]) -> list[list[str]]:

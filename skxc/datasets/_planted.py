@@ -30,8 +30,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.datasets._dataset import Anchors, XCDataset
+from skxc.datasets._ones import ones
 from skxc.utils._random import root_seed, stream
-from skxc.utils._sparse import index_dtype, pair_ids, rank_rows, row_ids
+from skxc.utils._sparse import pair_ids, rank_rows, row_ids
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -254,17 +255,7 @@ def _related(topics: Ints) -> sp.csr_array:
 
 def _symmetric(edges: Ints, n_labels: int) -> sp.csr_array:
     both = np.hstack([edges, edges[::-1]])
-    return _ones(both[0], both[1], (n_labels, n_labels))
-
-
-def _ones(rows: Ints, columns: Ints, shape: tuple[int, int]) -> sp.csr_array:
-    """Return a canonical matrix of float32 ones; repeated cells count once."""
-    dtype = index_dtype(max(*shape, len(rows)))
-    cells = (rows.astype(dtype), columns.astype(dtype))
-    matrix = sp.csr_array((np.ones(len(rows), dtype=np.float32), cells), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
+    return ones(both[0], both[1], (n_labels, n_labels))
 
 
 def _given_source(true_graph: sp.csr_array, related_probability: float) -> sp.csr_array:
@@ -328,7 +319,7 @@ def _posterior(shown: Ints, topics: Ints, n_topics: int, prior: Floats) -> sp.cs
         found = np.flatnonzero(known[place] == code)
         rows.append(found)
         labels.append(order[place[found]])
-    candidates = _ones(np.concatenate(rows), np.concatenate(labels), (len(shown), len(topics)))
+    candidates = ones(np.concatenate(rows), np.concatenate(labels), (len(shown), len(topics)))
     weights = prior[candidates.indices]
     totals = np.bincount(row_ids(candidates), weights=weights, minlength=len(shown))
     parts = (weights / totals[row_ids(candidates)], candidates.indices, candidates.indptr)
@@ -341,7 +332,7 @@ def _draw(given: sp.csr_array, sources: Ints, rng: np.random.Generator) -> sp.cs
     """Draw the labels of every sample, each independently with its probability given the source."""
     rows = sp.csr_array(given[sources])
     kept = rng.random(rows.nnz) < rows.data
-    return _ones(row_ids(rows)[kept], rows.indices[kept], rows.shape)
+    return ones(row_ids(rows)[kept], rows.indices[kept], rows.shape)
 
 
 # ---------------------------------------------------------------- words and graphs
@@ -373,7 +364,7 @@ class _Words:
 
     def features(self, numbers: Ints) -> sp.csr_array:
         rows = np.repeat(np.arange(len(numbers)), numbers.shape[1])
-        return _ones(rows, numbers.ravel(), (len(numbers), len(self.vocabulary)))
+        return ones(rows, numbers.ravel(), (len(numbers), len(self.vocabulary)))
 
 
 class _Nodes:
@@ -397,7 +388,7 @@ class _Nodes:
         is_noise = self._rng.random(nodes.shape) < self._noise
         nodes = np.where(is_noise, self._rng.integers(self._n_anchors, size=nodes.shape), nodes)
         rows = np.repeat(np.arange(len(nodes)), nodes.shape[1])
-        return _ones(rows, nodes.ravel(), (len(nodes), self._n_anchors))
+        return ones(rows, nodes.ravel(), (len(nodes), self._n_anchors))
 
 
 def _rewired(graph: sp.csr_array, noise: float, rng: np.random.Generator) -> sp.csr_array:
