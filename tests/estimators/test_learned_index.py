@@ -21,7 +21,7 @@ from tests.toys import assert_same_model
 
 torch = pytest.importorskip("torch")
 
-from skxc.estimators._learned_index import Clusters, Edges, LabelClassifiers  # noqa: E402
+from skxc.estimators._learned_index import Edges, IndexClusters, LabelClassifiers  # noqa: E402
 from skxc.estimators._learned_index.task import LearnedIndexTask  # noqa: E402
 
 
@@ -123,6 +123,7 @@ def test_beam_and_shortlist_can_be_changed_after_fit(model, data):
         assert set(found[row][found[row] >= 0]) <= set(edges[beam[row]].indices)
     short = changed(model, shortlist_size=5, top_k=5)
     assert (short.predict_topk(data.test_texts)[0] >= 0).sum(axis=1).max() == 5
+    assert (short.predict_topk(data.test_texts, 20)[0] >= 0).sum(axis=1).max() == 20
     assert (
         short.predict_topk(data.test_texts)[0] != model.predict_topk(data.test_texts, 5)[0]
     ).any()
@@ -253,7 +254,7 @@ def test_sides_start_the_clusters_together():
     side = np.eye(4)[group] @ rng.random((4, 32))
 
     def together(graph_weight=1.0, **sides):
-        clusters = Clusters(n_clusters=4, graph_weight=graph_weight)
+        clusters = IndexClusters(n_clusters=4, graph_weight=graph_weight)
         model = make(1, n_epochs=1, clusters=clusters, edges=False).fit(X, y, **sides)
         parents = model.label_index_.parents()
         return np.mean((parents[:, None] == parents)[same])
@@ -285,9 +286,12 @@ def test_dense_embeddings_as_features():
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"clusters": Clusters(n_epochs=0)}, "'n_epochs' parameter of Clusters"),
-        ({"clusters": Clusters(alpha=0.0)}, "'alpha' parameter of Clusters"),
-        ({"clusters": Clusters(n_clusters=12)}, "`n_clusters` of Clusters must be a power of two"),
+        ({"clusters": IndexClusters(n_epochs=0)}, "'n_epochs' parameter of IndexClusters"),
+        ({"clusters": IndexClusters(alpha=0.0)}, "'alpha' parameter of IndexClusters"),
+        (
+            {"clusters": IndexClusters(n_clusters=12)},
+            "`n_clusters` of IndexClusters must be a power",
+        ),
         ({"edges": Edges(fine_tuning=2.0)}, "'fine_tuning' parameter of Edges"),
         ({"edges": Edges(beta=-1.0)}, "'beta' parameter of Edges"),
         ({"classifiers": LabelClassifiers(dropout=1.0)}, "'dropout' .* LabelClassifiers"),

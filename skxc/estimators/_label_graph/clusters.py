@@ -19,7 +19,7 @@ LABELS_PER_CLUSTER = 2.4
 
 
 @params
-class Clusters(Part):
+class LabelClusters(Part):
     """Clusters of labels, of which the best make the shortlist of a row.
 
     All but `n_clusters` may be changed after `fit`.

@@ -20,7 +20,7 @@ from skxc._training_set import TrainingSet
 from skxc.base import of_model
 from skxc.encoders import BagEncoder
 from skxc.estimators._label_graph.classifiers import Classifiers
-from skxc.estimators._label_graph.clusters import Clusters
+from skxc.estimators._label_graph.clusters import LabelClusters
 from skxc.estimators._label_graph.member import Ranker, SearchSettings
 from skxc.estimators._label_graph.model import LabelGraphFigures, LabelGraphModel
 from skxc.estimators._label_graph.problem import Problem
@@ -54,7 +54,7 @@ class LabelGraphXC(NeuralXC):
     walk : RandomWalk, False or None, default=None
         The walk over the training labels. None: `skxc.graphs.RandomWalk`; False: no graph anywhere,
         which leaves DECAF with attention.
-    clusters : Clusters or None, default=None
+    clusters : LabelClusters or None, default=None
         Clusters of labels, which make the shortlist of a row.
     classifiers : Classifiers or None, default=None
         What classifiers are made of.
@@ -118,7 +118,7 @@ class LabelGraphXC(NeuralXC):
 
     encoder: BagEncoder | None = None
     walk: RandomWalk | Literal[False] | None = None
-    clusters: Clusters | None = None
+    clusters: LabelClusters | None = None
     classifiers: Classifiers | None = None
     ranker: Ranker | None = None
     loss: LossLike = "decoupled"

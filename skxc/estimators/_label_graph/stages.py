@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skxc.estimators._encoding import search_exactly
 from skxc.estimators._label_graph.classifiers import Classifiers
-from skxc.estimators._label_graph.clusters import Clusters
+from skxc.estimators._label_graph.clusters import LabelClusters
 from skxc.estimators._label_graph.member import DocumentMap, Ranker, Scorer, ShortlistRanker
 from skxc.estimators._label_graph.model import LabelGraphFigures, LabelGraphModel
 from skxc.estimators._label_graph.problem import CENTROID_WORDS, Outputs, Problem, text_vectors
@@ -46,7 +46,7 @@ class Stages:
     walk : RandomWalk or None
     edges : csr_array of shape (L, L) or None
         Visits of the walk, or the user's graph; None: no graph.
-    clusters, classifiers, ranker : Clusters, Classifiers, Ranker
+    clusters, classifiers, ranker : LabelClusters, Classifiers, Ranker
     loss : LogitLoss
     batch_size : int
     n_epochs, learning_rate : tuple of 3 numbers
@@ -57,7 +57,7 @@ class Stages:
     problem: Problem
     walk: RandomWalk | None
     edges: sp.csr_array | None
-    clusters: Clusters
+    clusters: LabelClusters
     classifiers: Classifiers
     ranker: Ranker
     loss: LogitLoss

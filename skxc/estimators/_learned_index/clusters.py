@@ -18,7 +18,7 @@ from skxc.linear import label_vectors, unit_rows
 
 
 @params
-class Clusters(Part):
+class IndexClusters(Part):
     """Clusters of an index, and the first stage of its training, on the tree that they make.
 
     Parameters

@@ -19,7 +19,7 @@ from skxc.base import of_model
 from skxc.batching import UniformBatches
 from skxc.encoders import EncoderLike, make_encoder
 from skxc.estimators._encoding import watched
-from skxc.estimators._learned_index.clusters import Clusters, clustered_labels, new_clusters
+from skxc.estimators._learned_index.clusters import IndexClusters, clustered_labels, new_clusters
 from skxc.estimators._learned_index.edges import Edges, TreeEdges
 from skxc.estimators._learned_index.model import LearnedIndexModel
 from skxc.estimators._learned_index.task import LabelClassifiers, LearnedIndexTask, new_classifiers
@@ -42,9 +42,9 @@ class LearnedIndexXC(NeuralXC):
     encoder : "bag", str, Path or Encoder, default="bag"
         ``"bag"`` is `skxc.encoders.BagEncoder`, trained from scratch; another string is the name or
         folder of a transformer.
-    clusters : Clusters or None, default=None
+    clusters : IndexClusters or None, default=None
         Number and gain of the clusters, and the first stage, in which the edges are those of a
-        tree. None: the defaults of `Clusters`.
+        tree. None: the defaults of `IndexClusters`.
     edges : Edges, False or None, default=None
         Number and gain of the edges. None: the defaults of `Edges`. False: the edges of the tree
         stay, for the epochs of both stages.
@@ -125,7 +125,7 @@ class LearnedIndexXC(NeuralXC):
     """
 
     encoder: EncoderLike = "bag"
-    clusters: Clusters | None = None
+    clusters: IndexClusters | None = None
     edges: Edges | Literal[False] | None = None
     classifiers: LabelClassifiers | None = None
     beam_width: PositiveInt | None = None
@@ -156,8 +156,9 @@ class LearnedIndexXC(NeuralXC):
         n_clusters = self._part("clusters").n_clusters
         if n_clusters is not None and n_clusters & (n_clusters - 1):
             raise ValueError(
-                "`n_clusters` of Clusters must be a power of two, since clusters come from halving "
-                f"the labels, but is {n_clusters}. Pass {1 << (n_clusters.bit_length() - 1)}."
+                "`n_clusters` of IndexClusters must be a power of two, since clusters come from "
+                f"halving the labels, but is {n_clusters}. "
+                f"Pass {1 << (n_clusters.bit_length() - 1)}."
             )
         if self._part("training").micro_batch_size is not None:
             raise ValueError(
