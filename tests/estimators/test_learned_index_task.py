@@ -42,7 +42,7 @@ def make_task(
     return LearnedIndexTask(
         "stage",
         edges,
-        sizes=IndexSizes(len(edges.labels), 0, alpha, 0, beam_width, shortlist_size=n_scored),
+        sizes=IndexSizes(len(edges.labels), 70, alpha, 140.0, beam_width, shortlist_size=n_scored),
         settings=LabelClassifiers(
             n_scored=n_scored // 2 if samples_labels else None,
             path_loss_weight=path_loss_weight,
@@ -392,6 +392,24 @@ def test_edges_learn_whatever_their_gain(tree):
     after = learned(tree, kappa=N_LABELS, n_scored=16, beta=210.0)
     assert recall(after, tree[1], 16) > 0.8
     assert index_of(after, 16).saturated_share() < 0.5
+
+
+def test_a_row_visits_clusters_as_often_as_its_weight_says():
+    task = small_task(n=6, beam_width=2)
+    once, thrice = task.visited_edges(), small_task(n=6, beam_width=2)
+    thrice.sample_weight[2] = 3
+    thrice = thrice.visited_edges()
+    clusters, scores = task.label_index().beam(task.sample_vectors()[[2]])
+    labels = task.y[[2]].indices
+
+    def count(edges, cluster, label):
+        at = edges.labels[cluster] == label
+        return float(np.exp(edges.logits.detach().numpy()[cluster][at]).sum())
+
+    for cluster, score in zip(clusters[0], scores[0], strict=True):
+        for label in labels:
+            gained = count(thrice, cluster, label) - count(once, cluster, label)
+            assert gained == pytest.approx(2 * score, rel=1e-3)
 
 
 # ---- what early stopping watches
