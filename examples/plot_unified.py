@@ -17,7 +17,7 @@ labels = LabelTexts(data.label_texts, data.label_names)
 
 # %%
 # Both heads train in the same steps, on pools of labels that are mined anew every other epoch.
-model = UnifiedXC(n_epochs=5, refresh_every=2, random_state=0)
+model = UnifiedXC(n_epochs=5, random_state=0).set_params(pool__refresh_every=2)
 model.fit(data.train_texts, data.train_labels, label_features=labels)
 for name, figure in model.pool_report_.items():
     print(f"{name:20}{figure:8.2f}")
@@ -27,7 +27,7 @@ for name, figure in model.pool_report_.items():
 weights = inverse_propensity(model.label_frequency_, model.n_samples_fit_)
 bins = {}
 for head in ("dual_encoder", "classifier", "both"):
-    scores = model.set_params(prediction_head=head).decision_function(data.test_texts)
+    scores = model.set_params(heads__prediction=head).decision_function(data.test_texts)
     metrics = evaluate(
         data.test_labels,
         scores,

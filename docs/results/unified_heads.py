@@ -1,7 +1,7 @@
 """
 What each head of UnifiedXC reaches, from one fit per seed and variant.
 
-    python docs/results/unified_heads.py FOLDER --seed 0 1 2 --variant "{}" "{'symmetric': True}"
+    python docs/results/unified_heads.py FOLDER --variant "{}" "{'heads__symmetric': True}"
     python docs/results/unified_heads.py FOLDER --hold-out 1000 --weights 0,0 0.5,0.4 1,0
 
 A variant holds parameters of UnifiedXC. Rows are scored as `python -m skxc benchmark` does it, with
@@ -12,6 +12,7 @@ the dual encoder. --weights scores other weights of text and frequency instead.
 
 import argparse
 import ast
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ SINGLE = ("dual_encoder", "classifier")
 
 def fit(data, params, seed):
     """Return a fitted model and the CPU seconds it took."""
-    model = UnifiedXC(**params, random_state=seed)
+    model = UnifiedXC(random_state=seed).set_params(**params)
     return model, benchmark.fit(model, data)["fit_cpu_s"]
 
 
@@ -35,12 +36,12 @@ def measure(model, data, weights):
     if not weights:
         yield figures(model, data, "both")
         for head in SINGLE:
-            model.set_params(prediction_head=head)
+            model.set_params(heads__prediction=head)
             yield figures(model, data, head)
-        model.set_params(prediction_head="both")
+        model.set_params(heads__prediction="both")
         weights = {"classifier, frequency": (0, learned[1]), "sum": (1, 0)}
     for name, pair in weights.items():
-        model.fusion_weights_ = np.array(pair)
+        model.model_ = replace(model.model_, fusion_weights=np.array(pair))
         yield figures(model, data, name)
 
 

@@ -14,7 +14,7 @@ import torch
 from unified_heads import fit, measure
 
 from skxc import benchmark
-from skxc.training import UnifiedTask
+from skxc.estimators._unified.task import UnifiedTask
 from skxc.training._label_table import unit_rows
 from skxc.utils._unit_length import unit_length
 
@@ -45,7 +45,7 @@ def frequency(weight):
 
     def loss(task, vectors, pool):
         counts = np.bincount(task.y.indices, minlength=task.y.shape[1])[pool.labels]
-        raised = weight * task.settings.temperature * np.log1p(counts)
+        raised = weight * task.temperature * np.log1p(counts)
         column = torch.from_numpy(raised.astype(np.float32))[:, None]
         parts = []
         for queries, labels in sides(task, vectors, pool):

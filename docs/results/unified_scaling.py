@@ -28,7 +28,8 @@ TOPICS = 2900  # enough for a million labels; the words of all sizes are the sam
 
 def measure(n_labels, dtype):
     """Fit once, and return the figures of this process."""
-    from skxc.training import UnifiedTask
+    from skxc.estimators._unified import LabelPool, LabelTable
+    from skxc.estimators._unified.task import UnifiedTask
 
     data = make_planted_xc(
         N_SAMPLES, n_labels, n_test=10, n_topics=TOPICS, unseen_fraction=0.0, random_state=0
@@ -45,11 +46,9 @@ def measure(n_labels, dtype):
     UnifiedTask.backward = timed
     model = UnifiedXC(
         batch_size=BATCH,
-        pool_size=POOL,
+        pool=LabelPool(size=POOL, refresh_every=2, clustered=False),
         n_epochs=EPOCHS,
-        refresh_every=2,
-        clustered=False,
-        table_dtype=dtype,
+        label_table=LabelTable(dtype=dtype),
         index="exact",
         random_state=0,
     )
