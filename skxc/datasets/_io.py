@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import scipy.sparse as sp
 
@@ -16,6 +16,7 @@ from skxc.datasets._npz_folder import (
     FEATURES,
     FILTERS,
     LABELS,
+    TEXTS,
     indicator,
     read_matrix,
     read_npz_folder,
@@ -54,12 +55,6 @@ _FILES: dict[str, tuple[str, ...]] = {
 # `*_train.txt` must not take these for a bag of words.
 _NO_BOW = "filter_labels_"
 _PLACES = (".", "raw", "raw_data", "raw_text")
-_MARKS: dict[Format, str] = {
-    "npz": "folder",
-    "text": "train_labels",
-    "json": "train_json",
-    "bow": "train_bow",
-}
 
 
 def load_xc_repository(
@@ -112,19 +107,11 @@ def load_xc_repository(
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder. Pass the folder that holds the files of one set.")
-    readers: dict[Format, Callable[[Path, str], XCDataset]] = {
-        "npz": read_npz_folder,
-        "text": _read_text,
-        "json": _read_json,
-        "bow": _read_bow,
-    }
-    if format != "auto":
-        _check_format(format)
-    wanted = list(readers) if format == "auto" else [format]
-    for name in wanted:
-        if _find(folder, _MARKS[name]) is not None:
-            return readers[name](folder, encoding)
-    marks = ", ".join(f"{_FILES[_MARKS[name]][0]} (format {name!r})" for name in wanted)
+    wanted = FORMATS if format == "auto" else {format: _checked(format)}
+    for one in wanted.values():
+        if _find(folder, one.mark) is not None:
+            return one.read(folder, encoding)
+    marks = ", ".join(f"{_FILES[one.mark][0]} (format {name!r})" for name, one in wanted.items())
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise ValueError(f"{folder} must hold {marks}, but holds {there}. Check the folder's name.")
 
@@ -152,13 +139,7 @@ def save_xc_repository(dataset: XCDataset, folder: str | Path, *, format: Format
     UserWarning
         If the format has no place for some fields of the set.
     """
-    _check_format(format)
-    writers: dict[Format, Callable[[XCDataset, Path], set[str]]] = {
-        "npz": write_npz_folder,
-        "text": _write_text,
-        "json": _write_json,
-        "bow": _write_bow,
-    }
+    wanted = _checked(format)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -166,9 +147,11 @@ def save_xc_repository(dataset: XCDataset, folder: str | Path, *, format: Format
             f"{folder} is not empty, and files left there would be read as parts of the set. "
             "Pass a new folder."
         )
-    written = writers[format](dataset, folder)
+    wanted.write(dataset, folder)
     lost = [
-        name for name, value in vars(dataset).items() if _is_given(value) and name not in written
+        name
+        for name, value in vars(dataset).items()
+        if _is_given(value) and name not in wanted.fields
     ]
     if lost:
         warnings.warn(
@@ -191,11 +174,6 @@ def _find(folder: Path, part: str) -> Path | None:
                 if matches:
                     return matches[0]
     return None
-
-
-def _check_format(format: str) -> None:
-    if format not in _MARKS:
-        raise ValueError(f"`format` must be one of {list(_MARKS)}, but is {format!r}.")
 
 
 def _is_given(value: Any) -> bool:
@@ -238,7 +216,7 @@ def _read_any(folder: Path, part: str) -> sp.csr_array | None:
     if path is None:
         return None
     matrix = read_matrix(path) if path.suffix == ".npz" else read_sparse_text(path)
-    return indicator(matrix, path) if part in LABELS and matrix is not None else matrix
+    return indicator(matrix, path) if part in LABELS else matrix
 
 
 def _complete(folder: Path, encoding: str, fields: dict[str, Any]) -> XCDataset:
@@ -255,60 +233,75 @@ def _complete(folder: Path, encoding: str, fields: dict[str, Any]) -> XCDataset:
 
 
 # ---------------------------------------------------------------- writing
-def _write_text(dataset: XCDataset, folder: Path) -> set[str]:
-    for name in (*LABELS, *FEATURES):
-        if (matrix := getattr(dataset, name)) is not None:
-            write_sparse_text(folder / _FILES[name][0], matrix)
-    return {*LABELS, *FEATURES, *_write_texts(dataset, folder), *_write_filters(dataset, folder)}
+def _write_text(dataset: XCDataset, folder: Path) -> None:
+    _write(dataset, folder, (*LABELS, *FEATURES), write_sparse_text)
+    _write(dataset, folder, TEXTS, write_lines)
+    _write(dataset, folder, FILTERS, write_filter_text)
 
 
-def _write_bow(dataset: XCDataset, folder: Path) -> set[str]:
-    for side in ("train", "test"):
-        labels, features = getattr(dataset, f"{side}_labels"), getattr(dataset, f"{side}_features")
-        if labels is None:
-            continue
-        if features is None:
-            raise _lacks(f"{side}_features", "bow")
+def _write_bow(dataset: XCDataset, folder: Path) -> None:
+    for side, labels in _sides(dataset):
+        features = _needed(dataset, f"{side}_features", "bow")
         write_bow_text(folder / _FILES[f"{side}_bow"][0], features, labels)
-    if dataset.label_features is not None:
-        write_sparse_text(folder / _FILES["label_features"][0], dataset.label_features)
-    return {*LABELS, *FEATURES, *_write_texts(dataset, folder), *_write_filters(dataset, folder)}
+    _write(dataset, folder, ("label_features",), write_sparse_text)
+    _write(dataset, folder, TEXTS, write_lines)
+    _write(dataset, folder, FILTERS, write_filter_text)
 
 
-def _write_json(dataset: XCDataset, folder: Path) -> set[str]:
-    for side in ("train", "test"):
-        labels, texts = getattr(dataset, f"{side}_labels"), getattr(dataset, f"{side}_texts")
-        if labels is None:
-            continue
-        if texts is None:
-            raise _lacks(f"{side}_texts", "json")
-        ids = getattr(dataset, f"{side}_ids")
-        write_json_lines(folder / _FILES[f"{side}_json"][0], texts, ids, labels)
-    if dataset.label_texts is None:
-        raise _lacks("label_texts", "json")
-    path = folder / _FILES["label_json"][0]
-    write_json_lines(path, dataset.label_texts, dataset.label_names, None)
-    texts = {"train_texts", "test_texts", "label_texts", "train_ids", "test_ids", "label_names"}
-    return {*LABELS, *texts, *_write_filters(dataset, folder)}
+def _write_json(dataset: XCDataset, folder: Path) -> None:
+    for side, labels in (*_sides(dataset), ("label", None)):
+        texts = _needed(dataset, f"{side}_texts", "json")
+        names = getattr(dataset, "label_names" if side == "label" else f"{side}_ids")
+        write_json_lines(folder / _FILES[f"{side}_json"][0], texts, names, labels)
+    _write(dataset, folder, FILTERS, write_filter_text)
 
 
-def _write_texts(dataset: XCDataset, folder: Path) -> set[str]:
-    names = {"train_texts", "test_texts", "label_texts"}
+def _write(
+    dataset: XCDataset, folder: Path, names: Iterable[str], write: Callable[[Path, Any], None]
+) -> None:
+    """Write those of some fields that the set has, each to its file."""
     for name in names:
-        if (texts := getattr(dataset, name)) is not None:
-            write_lines(folder / _FILES[name][0], texts)
-    return names
+        if (value := getattr(dataset, name)) is not None:
+            write(folder / _FILES[name][0], value)
 
 
-def _write_filters(dataset: XCDataset, folder: Path) -> set[str]:
-    for name in FILTERS:
-        if (pairs := getattr(dataset, name)) is not None:
-            write_filter_text(folder / _FILES[name][0], pairs)
-    return set(FILTERS)
+def _sides(dataset: XCDataset) -> list[tuple[str, sp.csr_array]]:
+    sides = [("train", dataset.train_labels), ("test", dataset.test_labels)]
+    return [(side, labels) for side, labels in sides if labels is not None]
 
 
-def _lacks(field: str, format: str) -> ValueError:
-    return ValueError(
-        f"The dataset has no `{field}`, but the {format!r} format is made of them. "
-        "Add them, or use format='npz'."
-    )
+def _needed(dataset: XCDataset, field: str, format: str) -> Any:
+    if (value := getattr(dataset, field)) is None:
+        raise ValueError(
+            f"The dataset has no `{field}`, but the {format!r} format is made of them. "
+            "Add them, or use format='npz'."
+        )
+    return value
+
+
+# ---------------------------------------------------------------- formats
+class _Format(NamedTuple):
+    """How to tell, read and write a format, and what it has a place for."""
+
+    mark: str
+    read: Callable[[Path, str], XCDataset]
+    write: Callable[[XCDataset, Path], None]
+    fields: set[str]
+
+
+_MATRICES = {*LABELS, *FEATURES, *TEXTS, *FILTERS}
+_RECORDS = {*LABELS, *TEXTS, *FILTERS, "train_ids", "test_ids", "label_names"}
+_ALL = set(XCDataset.__dataclass_fields__)
+# In the order in which "auto" looks for them.
+FORMATS = {
+    "npz": _Format("folder", read_npz_folder, write_npz_folder, _ALL),
+    "text": _Format("train_labels", _read_text, _write_text, _MATRICES),
+    "json": _Format("train_json", _read_json, _write_json, _RECORDS),
+    "bow": _Format("train_bow", _read_bow, _write_bow, _MATRICES),
+}
+
+
+def _checked(format: str) -> _Format:
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {list(FORMATS)}, but is {format!r}.")
+    return FORMATS[format]

@@ -45,19 +45,34 @@ _LINE_FIELDS = {**{name: name for name in TEXTS}, **NAMES}
 
 def read_npz_folder(folder: Path, encoding: str = "utf-8") -> XCDataset:
     """Read the folder described at the top."""
-    fields: dict = {"graphs": dict(_read_label_graphs(folder / "graphs"))}
-    fields["anchors"] = dict(_read_anchors(folder / "graphs", encoding))
-    for name in (*LABELS, *FILTERS):
-        fields[name] = read_indicator(folder / f"{name}.npz")
-    for name in FEATURES:
-        fields[name] = read_matrix(folder / f"{name}.npz")
-    for name, stem in _LINE_FIELDS.items():
-        fields[name] = _optional_lines(folder / f"{stem}.txt.gz", encoding)
+    graphs = folder / "graphs"
+
+    def matrix(path: Path) -> sp.csr_array | None:
+        return read_matrix(path) if path.exists() else None
+
+    def ones(path: Path) -> sp.csr_array | None:
+        return indicator(read_matrix(path), path) if path.exists() else None
+
+    def lines(path: Path) -> list[str] | None:
+        return read_lines(path, encoding) if path.exists() else None
+
+    fields: dict = {name: ones(folder / f"{name}.npz") for name in (*LABELS, *FILTERS)}
+    fields |= {name: matrix(folder / f"{name}.npz") for name in FEATURES}
+    fields |= {name: lines(folder / f"{stem}.txt.gz") for name, stem in _LINE_FIELDS.items()}
+    fields["graphs"] = {name: read_matrix(path) for name, path in _by_name(graphs, "label_graph_")}
+    fields["anchors"] = {
+        name: Anchors(
+            read_matrix(path),
+            matrix(graphs / f"label_anchors_{name}.npz"),
+            lines(graphs / f"anchor_texts_{name}.txt.gz"),
+        )
+        for name, path in _by_name(graphs, "sample_anchors_")
+    }
     return XCDataset(**fields)
 
 
-def write_npz_folder(dataset: XCDataset, folder: Path) -> set[str]:
-    """Write the folder described at the top; return the names of the fields it can hold."""
+def write_npz_folder(dataset: XCDataset, folder: Path) -> None:
+    """Write the folder described at the top."""
     for name in (*LABELS, *FILTERS, *FEATURES):
         if (matrix := getattr(dataset, name)) is not None:
             sp.save_npz(folder / f"{name}.npz", matrix)
@@ -75,19 +90,16 @@ def write_npz_folder(dataset: XCDataset, folder: Path) -> set[str]:
             sp.save_npz(graphs / f"label_anchors_{name}.npz", nodes.label_anchors)
         if nodes.texts is not None:
             write_lines(graphs / f"anchor_texts_{name}.txt.gz", nodes.texts)
-    return {*LABELS, *FILTERS, *FEATURES, *_LINE_FIELDS, "graphs", "anchors"}
 
 
-def read_matrix(path: Path) -> sp.csr_array | None:
-    """Return the CSR matrix of an ``.npz`` file as float32, or None if there is no such file.
+def read_matrix(path: Path) -> sp.csr_array:
+    """Return the CSR matrix of an ``.npz`` file as float32.
 
     Raises
     ------
     ValueError
         If the file holds no sparse matrix, or one with indices out of range.
     """
-    if not path.exists():
-        return None
     try:
         matrix = sp.csr_array(sp.load_npz(path)).astype(np.float32)
         matrix.check_format(full_check=True)
@@ -97,12 +109,6 @@ def read_matrix(path: Path) -> sp.csr_array | None:
             f"{path}: no readable sparse matrix ({error}). Write it with scipy.sparse.save_npz."
         ) from error
     return matrix
-
-
-def read_indicator(path: Path) -> sp.csr_array | None:
-    """Return the matrix of an ``.npz`` file as float32 ones, or None if there is no such file."""
-    matrix = read_matrix(path)
-    return None if matrix is None else indicator(matrix, path)
 
 
 def indicator(matrix: sp.csr_array, path: Path) -> sp.csr_array:
@@ -124,19 +130,6 @@ def indicator(matrix: sp.csr_array, path: Path) -> sp.csr_array:
     return matrix
 
 
-def _optional_lines(path: Path, encoding: str) -> list[str] | None:
-    return read_lines(path, encoding) if path.exists() else None
-
-
-def _read_label_graphs(folder: Path) -> Iterator[tuple[str, sp.csr_array | None]]:
-    for path in sorted(folder.glob("label_graph_*.npz")):
-        yield path.stem.removeprefix("label_graph_"), read_matrix(path)
-
-
-def _read_anchors(folder: Path, encoding: str) -> Iterator[tuple[str, Anchors]]:
-    for path in sorted(folder.glob("sample_anchors_*.npz")):
-        name = path.stem.removeprefix("sample_anchors_")
-        texts = _optional_lines(folder / f"anchor_texts_{name}.txt.gz", encoding)
-        samples = read_matrix(path)
-        if samples is not None:
-            yield name, Anchors(samples, read_matrix(folder / f"label_anchors_{name}.npz"), texts)
+def _by_name(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.glob(f"{prefix}*.npz")):
+        yield path.stem.removeprefix(prefix), path
