@@ -1,3 +1,5 @@
+"""What all estimators share that train with torch: checkpoints, threads, callbacks, precision."""
+
 import os
 import pickle
 import signal
@@ -12,25 +14,34 @@ import scipy.sparse as sp
 
 from skxc import DualEncoderXC, LabelGraph
 from skxc.encoders import BagEncoder
+from skxc.losses import Softmax
 from skxc.metrics import topk_scorer
+from skxc.negatives import InBatch, make_negatives
 from tests.toys import assert_same_model
 
 torch = pytest.importorskip("torch")
 
-from skxc.training import Checkpoint  # noqa: E402
+from skxc.estimators._dual_encoder.classifier import ClassifierStage  # noqa: E402
+from skxc.training import Checkpoint, LabelQueries, Training  # noqa: E402
 
 TINY = {
     "encoder": BagEncoder(dim=8),
     "n_epochs": 3,
-    "classifier_epochs": 2,
     "batch_size": 16,
-    "refresh_every": 1,
     "random_state": 0,
 }
+STAGE = ClassifierStage(n_epochs=2)
 
 
 def make(**params):
-    return DualEncoderXC(**{**TINY, **params})
+    """Return an estimator; parameters of training may be given by their names alone."""
+    training = {name: params.pop(name) for name in list(params) if name in Training().get_params()}
+    return DualEncoderXC(**{**TINY, "training": Training(**training), **params})
+
+
+def every_epoch(negatives):
+    """Return negatives that are renewed before every epoch but the first."""
+    return make_negatives(negatives).set_params(refresh_every=1)
 
 
 def weights(model):
@@ -64,24 +75,28 @@ def quick_disk(monkeypatch):
 
 @pytest.mark.usefixtures("quick_disk")
 @pytest.mark.filterwarnings("ignore:The graph masks")
-@pytest.mark.parametrize("classifier_stage", ["joint", True])
+@pytest.mark.parametrize("label_vectors", ["joint", STAGE])
 @pytest.mark.parametrize(
     "params",
     [
         {"negatives": "in_batch"},
-        {"negatives": "clustered", "max_grad_norm": 1.0},
-        {"negatives": "mined", "micro_batch_size": 5},
-        {"early_stopping": True, "n_iter_no_change": 1, "n_epochs": 6},
-        {"graph": "cooccurrence", "graph_weight": 1.0, "n_positives": 1},
+        {"negatives": every_epoch("clustered"), "max_grad_norm": 1.0},
+        {"negatives": every_epoch("mined"), "micro_batch_size": 5},
+        {"patience": 1, "n_epochs": 6},
+        {
+            "graph": "cooccurrence",
+            "label_queries": LabelQueries(weight=1.0),
+            "negatives": InBatch(n_positives=1),
+        },
     ],
-    ids=lambda params: next(iter(params.values())),
+    ids=["in_batch", "clustered", "mined", "patience", "graph"],
 )
 def test_a_killed_fit_ends_like_an_unbroken_one(
-    features, classifier_stage, params, tmp_path, monkeypatch
+    features, label_vectors, params, tmp_path, monkeypatch
 ):
     """Small data train twice, so both trainings are killed after each of their epochs."""
     X, y, side = features
-    params = {**params, "classifier_stage": classifier_stage}
+    params = {**params, "label_vectors": label_vectors}
     expected = make(**params).fit(X, y, label_features=side)
     write, n_written = Checkpoint.write, [0]
 
@@ -96,7 +111,7 @@ def test_a_killed_fit_ends_like_an_unbroken_one(
     unbroken = make(**params, checkpoint_dir=tmp_path / "unbroken").fit(X, y, label_features=side)
     assert_same_weights(unbroken, expected)
     total = n_written[0]
-    assert total >= 2 if "early_stopping" in params else total >= 6
+    assert total >= 2 if "patience" in params else total >= 6
     for epoch in range(1, total + 1):
         model = make(**params, checkpoint_dir=tmp_path / str(epoch))
         n_written[0], dies_after = 0, epoch
@@ -119,11 +134,12 @@ import sys
 import numpy as np, scipy.sparse as sp, torch
 from skxc import DualEncoderXC
 from skxc.encoders import BagEncoder
+from skxc.training import Training
 torch.set_num_threads(1)
 data = np.load(sys.argv[1])
 DualEncoderXC(
     encoder=BagEncoder(dim=8), n_epochs=40, batch_size=16, random_state=0, negatives="clustered",
-    checkpoint_dir=sys.argv[2],
+    training=Training(checkpoint_dir=sys.argv[2]),
 ).fit(sp.csr_array(data["X"]), sp.csr_array(data["y"]))
 """
 
@@ -144,12 +160,12 @@ def test_a_process_killed_at_any_moment(features, tmp_path):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it was still training"
-    params = {"n_epochs": 40, "negatives": "clustered", "refresh_every": 5}
+    params = {"n_epochs": 40, "negatives": "clustered"}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        resumed = make(**params, checkpoint_dir=folder, classifier_epochs=10).fit(X, y)
-        expected = make(**params, classifier_epochs=10).fit(X, y)
+        resumed = make(**params, checkpoint_dir=folder).fit(X, y)
+        expected = make(**params).fit(X, y)
     finally:
         torch.set_num_threads(threads)
     assert_same_weights(resumed, expected)
@@ -173,7 +189,9 @@ def test_other_data_and_parameters_start_from_the_beginning(features, tmp_path):
 
     seen = [
         fit(),
-        fit({"temperature": 0.2}),
+        fit({"loss": "softmax"}),
+        fit({"loss": Softmax(temperature=0.2)}),
+        fit({"max_grad_norm": 1.0}),
         fit({"random_state": 1}),
         fit(label_features=side),
         fit(label_features=2 * side),
@@ -199,69 +217,6 @@ def test_without_a_seed_the_data_give_one(features, tmp_path):
     state = np.random.RandomState(0)
     third, fourth = (make(checkpoint_dir=tmp_path, random_state=state).fit(X, y) for _ in range(2))
     assert (third.label_embeddings_ != fourth.label_embeddings_).any()
-
-
-# ---- warm starts
-
-
-@pytest.mark.parametrize("classifier_stage", ["joint", True, False])
-def test_a_warm_start_goes_on(features, classifier_stage, tmp_path):
-    X, y, side = features
-    model = make(warm_start=True, classifier_stage=classifier_stage, early_stopping=True)
-    cold = make(classifier_stage=classifier_stage, early_stopping=True)
-    model.fit(X, y, label_features=side)
-    cold.fit(X, y, label_features=side)
-    assert_same_weights(model, cold)
-    first_loss = model.history_[0]["loss"]
-    old = pickle.loads(pickle.dumps(model))
-    encoder = model.encoder_
-    model.fit(X, y, label_features=side)
-    assert model.history_[0]["loss"] < first_loss
-    assert model.encoder_ is not encoder, "the old model must not be moved"
-    np.testing.assert_array_equal(
-        encoder.encode(encoder.prepare(X)), old.encoder_.encode(old.encoder_.prepare(X))
-    )
-    cold.fit(X, y, label_features=side)
-    assert_same_weights(cold, old)
-
-
-def test_a_warm_start_of_small_data_trains_once_from_the_start(features):
-    """The trial training, which calibrates, must not move what the real one starts from."""
-    X, y, side = features
-    model = make(warm_start=True, learning_rate=1e-9).fit(X, y, label_features=side)
-    start = pickle.loads(pickle.dumps(model))
-    both = model.set_params(learning_rate=0.01).fit(X, y, label_features=side)
-    real_only = start.set_params(learning_rate=0.01)
-    real_only._fit_calibrated = lambda data: real_only._fit(data, None)
-    real_only.fit(X, y, label_features=side)
-    assert_same_weights(both, real_only)
-
-
-def test_a_warm_start_with_another_number_of_labels_is_refused(features):
-    X, y, side = features
-    model = make(warm_start=True).fit(X, y, label_features=side)
-    with pytest.raises(ValueError, match=r"`y` has 8 labels but the model to go on with has 9\."):
-        model.fit(X, y[:, :8], label_features=side[:8])
-    model.set_params(warm_start=False).fit(X, y[:, :8], label_features=side[:8])
-    assert model.n_labels_ == 8
-
-
-def test_a_warm_start_goes_on_after_new_labels(features):
-    X, y, side = features
-    model = make(warm_start=True).fit(X, y[:, :8], label_features=side[:8])
-    model.add_labels(side[[8]])
-    model.fit(X, y, label_features=side)
-    assert model.n_labels_ == 9
-
-
-@pytest.mark.usefixtures("quick_disk")
-def test_a_warm_start_with_checkpoints_trains_again(features, tmp_path):
-    X, y, _ = features
-    plain, kept = make(warm_start=True), make(warm_start=True, checkpoint_dir=tmp_path)
-    for _ in range(2):
-        plain.fit(X, y)
-        kept.fit(X, y)
-        assert_same_weights(plain, kept)
 
 
 # ---- threads
@@ -316,14 +271,14 @@ def with_callbacks():
 def test_callbacks_see_every_epoch_of_the_final_training(features, with_callbacks):
     X, y, side = features
     recorder = Recorder()
-    model = make(classifier_stage=True).set_callbacks(recorder).fit(X, y, label_features=side)
+    model = make(label_vectors=STAGE).set_callbacks(recorder).fit(X, y, label_features=side)
     epochs = ["encoder epoch"] * 3 + ["classifier epoch"] * 2
     assert recorder.begun == ["fit", *epochs]
     assert [name for name, _ in recorder.ended] == [*epochs, "fit"]
     assert [record for _, record in recorder.ended[:3]] == model.history_
     assert recorder.n_setups == recorder.n_teardowns == 1
     # Watching must not change the training.
-    assert_same_weights(model, make(classifier_stage=True).fit(X, y, label_features=side))
+    assert_same_weights(model, make(label_vectors=STAGE).fit(X, y, label_features=side))
     assert recorder.scores[-1] == model.score(X, y)
 
 
@@ -360,8 +315,8 @@ def small_texts(n=24):
     return [" ".join(names[row]) for row in y], sp.csr_array(y.astype(np.int64)), names.tolist()
 
 
-@pytest.mark.parametrize("classifier_stage", ["joint", False])
-def test_bfloat16(classifier_stage, tiny_transformer):
+@pytest.mark.parametrize("label_vectors", ["joint", False])
+def test_bfloat16(label_vectors, tiny_transformer):
     """The loss of the first step is near that of float32, and training ends near as well."""
     texts, y, names = small_texts()
     models = {
@@ -370,9 +325,9 @@ def test_bfloat16(classifier_stage, tiny_transformer):
             precision=precision,
             n_epochs=4,
             learning_rate=1e-3,
-            early_stopping=True,
-            classifier_stage=classifier_stage,
-            neighbor_weight=0.0,
+            patience=3,
+            label_vectors=label_vectors,
+            votes=False,
         ).fit(texts, y, label_features=names)
         for precision in ("float32", "bfloat16")
     }
