@@ -583,6 +583,19 @@ def test_an_interrupted_fit_changes_nothing(data):
         fresh.predict_topk(data.test_texts)
 
 
+def test_a_vectoriser_that_fails_changes_nothing(data):
+    model = fit(data, vectorizer=TfidfVectorizer(), n_epochs=2)
+    before = pickle.dumps(model.__getstate__())
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        model.fit(["a", "b"] * 10, data.train_labels[:20])
+    assert pickle.dumps(model.__getstate__()) == before
+
+
+def test_probabilities_follow_the_votes(data):
+    model, silent = fit(data, votes=None), fit(data, votes=False)
+    assert_same_model(model.set_params(votes=False), silent, data.test_texts)
+
+
 def test_new_labels_are_found_by_their_text(data):
     model = fit(data, n_epochs=8)
     new = "word0 word1"
