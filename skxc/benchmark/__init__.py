@@ -9,6 +9,7 @@ from __future__ import annotations
 from skxc.benchmark._data import (
     NO_GRAPH,
     GraphChoice,
+    add_run_arguments,
     fit_arguments,
     load_folder,
     prepare,
@@ -17,7 +18,6 @@ from skxc.benchmark._data import (
 )
 from skxc.benchmark._expression import build_estimator
 from skxc.benchmark._measure import fit, predict
-from skxc.benchmark._options import add_run_arguments
 from skxc.benchmark._run import check_run, run, write_line
 from skxc.benchmark._scores import METRICS, by_frequency, n_predictions, percentages
 from skxc.benchmark._tables import markdown_table, summary_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -84,14 +85,25 @@ def load_folder(
     return replace(data, **{name: normalize_rows(rows) for name, rows in given.items()})
 
 
-def sample_rows(data: XCDataset, side: Literal["train", "test"] = "train") -> Rows:
-    """Return the training or the test rows: the features, or else the texts.
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run: the data folder, ``--seed``, ``--texts`` and ``--hold-out``."""
+    parser.add_argument("folder", type=Path, help="a data folder; see the user guide for the files")
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[0], help="values of random_state (default: 0)"
+    )
+    parser.add_argument(
+        "--texts", action="store_true", help="use texts even where features are given"
+    )
+    parser.add_argument(
+        "--hold-out",
+        type=int,
+        metavar="N",
+        help="score N training rows that are kept out of fit instead of the test rows",
+    )
 
-    Raises
-    ------
-    ValueError
-        If the data set has none.
-    """
+
+def sample_rows(data: XCDataset, side: Literal["train", "test"] = "train") -> Rows:
+    """Return the training or the test rows, features or else texts; ValueError if none."""
     rows = getattr(data, f"{side}_texts" if data.train_features is None else f"{side}_features")
     if rows is None and side == "train":
         raise ValueError("The data set has no training texts. Add train_texts.txt.gz.")
@@ -101,19 +113,7 @@ def sample_rows(data: XCDataset, side: Literal["train", "test"] = "train") -> Ro
 
 
 def prepare(estimator: Any, data: XCDataset, seed: int) -> Any:
-    """Set every `random_state` of an estimator, and a vectorizer where it cannot read the texts.
-
-    Parameters
-    ----------
-    estimator : object
-        Changed in place, with the estimators inside it.
-    data : XCDataset
-    seed : int
-
-    Returns
-    -------
-    estimator
-    """
+    """Set every `random_state` of an estimator, and a vectorizer where it cannot read the texts."""
     names = estimator.get_params(deep=True)
     seeds = [name for name in names if name.split("__")[-1] == "random_state"]
     estimator.set_params(**dict.fromkeys(seeds, seed))
@@ -137,22 +137,10 @@ def _give_vectorizer(estimator: Any) -> None:
 def fit_arguments(
     estimator: Any, data: XCDataset, graph: GraphChoice = NO_GRAPH, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the keyword arguments of `fit`: label texts, graph and sample graph.
+    """Return the keyword arguments of `fit`: label texts or features, graph, sample graph.
 
-    Parameters
-    ----------
-    estimator : object
-        Label texts are given only where its `fit` knows them.
-    data : XCDataset
-        Label texts go with texts, label features with features.
-    graph : GraphChoice
-    seed : int, default=0
-        Seed of the shuffling.
-
-    Raises
-    ------
-    ValueError
-        If the estimator's `fit` has no parameter for the graph.
+    Label texts go with texts and label features with features, where `fit` knows them. A graph
+    that it does not know is a ValueError.
     """
     known = inspect.signature(estimator.fit).parameters
     arguments: dict[str, Any] = {}

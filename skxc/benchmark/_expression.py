@@ -21,22 +21,9 @@ _VECTORIZER_MODULES = ("sklearn.feature_extraction.text", "sklearn.pipeline")
 
 
 def build_estimator(expression: str) -> Any:
-    """Return the estimator that an expression describes.
+    """Return the estimator, not fitted; a bare name means its default parameters.
 
-    Parameters
-    ----------
-    expression : str
-        For example ``KNeighborsXC(n_neighbors=20)``; a bare name means its default parameters.
-
-    Returns
-    -------
-    object
-        The estimator, not fitted.
-
-    Raises
-    ------
-    ValueError
-        If the text is no such expression, or what it describes is not an estimator.
+    A text that is no such expression, or describes something else, is a ValueError.
     """
     try:
         node = ast.parse(expression.strip(), mode="eval").body

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from skxc.benchmark._data import NO_GRAPH, GraphChoice, Rows, fit_arguments, sample_rows
+from skxc.benchmark._data import NO_GRAPH, GraphChoice, fit_arguments, sample_rows
 from skxc.benchmark._process import timed
 from skxc.benchmark._scores import n_predictions
 from skxc.datasets import XCDataset
 from skxc.utils._sparse import pack_topk
 
 BLOCK_ROWS = 8_192
-LATENCY_ROWS, LATENCY_SECONDS, WARM_UP_CALLS = 300, 10.0, 3
+LATENCY_K, LATENCY_ROWS, LATENCY_SECONDS, WARM_UP_CALLS = 10, 300, 10.0, 3
 
 
 def fit(
@@ -72,20 +71,19 @@ def predict(estimator: Any, data: XCDataset) -> tuple[sp.csr_array, float]:
     return sp.csr_array(sp.vstack(blocks, format="csr")), cost
 
 
-def first_rows(X: Rows) -> list[Rows]:
-    """Return the first rows one by one, each still a list of texts or a CSR array."""
-    n = len(X) if isinstance(X, list) else X.shape[0]
-    return [X[i : i + 1] for i in range(min(n, LATENCY_ROWS))]
+def median_latency(estimator: Any, data: XCDataset) -> float:
+    """Return the median wall microseconds from one test row to its 10 best labels.
 
-
-def median_latency(function: Callable[[Rows], Any], queries: Sequence[Rows]) -> float:
-    """Return the median wall time of one call in microseconds, over as many rows as time allows."""
+    Rows come one by one, each still a list of texts or a CSR array, as many as time allows.
+    """
+    X, k = sample_rows(data, "test"), min(LATENCY_K, data.n_labels)
+    queries = [X[i : i + 1] for i in range(min(data.n_test, LATENCY_ROWS))]
     for row in queries[:WARM_UP_CALLS]:
-        function(row)
+        estimator.predict_topk(row, k=k)
     begun, seconds = time.perf_counter(), []
     for row in queries:
         start = time.perf_counter()
-        function(row)
+        estimator.predict_topk(row, k=k)
         seconds.append(time.perf_counter() - start)
         if time.perf_counter() - begun > LATENCY_SECONDS:
             break

@@ -56,21 +56,7 @@ def percentages(scores: sp.csr_array, data: XCDataset) -> dict[str, float]:
 def by_frequency(
     scores: sp.csr_array, data: XCDataset, *, k: int = 5, n_bins: int = 10
 ) -> FrequencyBins:
-    """Return where the hits lie: :func:`skxc.inspection.precision_by_frequency` on the test rows.
-
-    Parameters
-    ----------
-    scores, data
-        As in :func:`percentages`.
-    k : int, default=5
-        Predictions per row that count.
-    n_bins : int, default=10
-        Wanted bins.
-
-    Returns
-    -------
-    FrequencyBins
-    """
+    """Return :func:`skxc.inspection.precision_by_frequency` of scores on the test rows."""
     return precision_by_frequency(
         data.test_labels,
         scores,

@@ -45,21 +45,16 @@ def test_blocks_cover_all_rows(monkeypatch):
 
 def test_latency_takes_one_row_at_a_time(monkeypatch):
     monkeypatch.setattr(_measure, "LATENCY_ROWS", 5)
-    rows = _measure.first_rows(list("abcdefgh"))
-    assert rows == [["a"], ["b"], ["c"], ["d"], ["e"]]
-    seen = []
-    latency = _measure.median_latency(seen.append, rows)
-    assert seen == [*rows[: _measure.WARM_UP_CALLS], *rows]
-    assert 0 < latency < 1e6
-    single = _measure.first_rows(sp.csr_array(np.eye(3)))
-    assert [row.shape for row in single] == [(1, 3)] * 3
+    counter = Counter()
+    assert 0 < _measure.median_latency(counter, data_set(n_test=8, n_labels=3)) < 1e6
+    assert counter.calls == [(1, 3)] * (_measure.WARM_UP_CALLS + 5)
 
 
 def test_latency_stops_when_time_is_up(monkeypatch):
     monkeypatch.setattr(_measure, "LATENCY_SECONDS", 0.0)
-    seen = []
-    _measure.median_latency(seen.append, [["a"]] * 50)
-    assert len(seen) == _measure.WARM_UP_CALLS + 1
+    counter = Counter()
+    _measure.median_latency(counter, data_set(n_test=50, n_labels=20))
+    assert counter.calls == [(1, 10)] * (_measure.WARM_UP_CALLS + 1)
 
 
 @pytest.mark.parametrize(("dropped", "margin"), [(None, 0), (0, 0), (7, 7), (35, 20)])
