@@ -69,17 +69,17 @@ class MadeBy:
         return getattr(import_module(module), name)(value)
 
 
-Class = TypeVar("Class", bound=type)
+Class = TypeVar("Class")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
-def params(cls: Class) -> Class:
+def params(cls: type[Class]) -> type[Class]:
     """Make a class whose annotated fields are its keyword-only parameters.
 
     Parameters that it inherits join its docstring, so that each is written once.
     """
     document = cls.__doc__
-    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made: Any = dataclass(kw_only=True, eq=False, repr=False)(cls)
     made.__doc__ = document and _with_inherited_parameters(made, document)
     return made
 
@@ -101,9 +101,9 @@ def constraints(hint: Any) -> list[Any]:
 
 
 @cache
-def hints_of(cls: type) -> dict[str, Any]:
+def hints_of(cls: Any) -> dict[str, Any]:
     """Return the type hints of the parameters of a class, in order."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in (parameter.name for parameter in fields(cls)):
         owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
         # Hint by hint: other annotations of a class may name what only type checkers import.
@@ -114,7 +114,7 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 
 @cache
-def declared(cls: type) -> dict[str, list[Any]]:
+def declared(cls: Any) -> dict[str, list[Any]]:
     """Return the constraints of every parameter of a class."""
     return {name: constraints(hint) for name, hint in hints_of(cls).items()}
 
@@ -124,7 +124,13 @@ class Parameterized(Estimator):
 
     @property
     def _parameter_constraints(self) -> dict[str, list[Any]]:
-        return declared(type(self))
+        cls: Any = type(self)
+        return declared(cls)
+
+    def _hint(self, name: str) -> Any:
+        """Return the type hint of a parameter, None where there is no such parameter."""
+        cls: Any = type(self)
+        return hints_of(cls).get(name)
 
     def _validate_params(self) -> None:
         """Raise unless every parameter, those of parts included, is what its hint allows."""
@@ -144,7 +150,7 @@ class Parameterized(Estimator):
         """Return the object that None, or a name, stands for; anything else as it is."""
         if not isinstance(value, str | PathLike | None):
             return value
-        for hint in _alternatives(hints_of(type(self))[name]):
+        for hint in _alternatives(self._hint(name)):
             if value is None and inspect.isclass(hint) and issubclass(hint, Parameterized):
                 # None for "an encoder or none" stands for no class in particular.
                 return None if inspect.isabstract(hint) else hint()
@@ -169,7 +175,7 @@ class Parameterized(Estimator):
         """
         made = {}
         for name in {key.partition("__")[0] for key in params if "__" in key}:
-            if name in hints_of(type(self)):
+            if self._hint(name) is not None:
                 value = params.get(name, getattr(self, name))
                 part = made[name] = self._make_part(name, value)
                 if not hasattr(part, "set_params"):

@@ -134,7 +134,7 @@ def training_set(
             f"{len(rows)} different rows have none. Check how `y` was built."
         )
     own = None
-    if target.layout != "classes" and estimator._drops_own_labels:
+    if target.layout != "classes":
         own = OwnLabels.learned(samples[rows], label_features, y_rows)
     X_rows, vectorizer = fit_vectorizer(estimator, samples[rows], label_features)
     if vectorizer is not None:

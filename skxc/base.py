@@ -67,8 +67,6 @@ class BaseXC(StateMixin, Parameterized):
     _accepts_anchors: ClassVar[bool] = False
     # Strings that may stand for a graph, such as "cooccurrence".
     _named_graphs: ClassVar[tuple[str, ...]] = ()
-    # Whether labels with a sample's own text can be no answers.
-    _drops_own_labels: ClassVar[bool] = False
     # Parameters that change the scores of a fitted estimator.
     _search_parameters: ClassVar[tuple[str, ...]] = ()
 

@@ -65,16 +65,16 @@ class NeuralFit(Fit):
                 reconstruction_attributes=lambda: {**self.data.attributes, "model_": model()},
             )
 
-        folder = self.training.checkpoint_dir
+        checkpoint, folder = None, self.training.checkpoint_dir
+        if folder is not None:
+            checkpoint = Checkpoint(Path(folder), self.fingerprint, task.name)
         plan = Plan(
             n_epochs=n_epochs,
             seed=self.seed,
             max_grad_norm=self.training.max_grad_norm,
             # Very small data leave no rows to stop on.
             patience=None if self.held_out is None else self.training.patience,
-            checkpoint=None
-            if folder is None
-            else Checkpoint(Path(folder), self.fingerprint, task.name),
+            checkpoint=checkpoint,
             verbose=self.estimator.verbose,
             start_epoch=start_epoch,
         )

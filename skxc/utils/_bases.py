@@ -1,5 +1,6 @@
-"""Bases from scikit-learn, which has no types: a type checker would accept any argument of a class
-with a base that it does not know.
+"""Bases from scikit-learn, with types.
+
+Of a class with a base that it does not know, a type checker would accept any argument.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import skxc
 from skxc import AnchorGraph, DualEncoderXC, FusionXC, KNeighborsXC, LabelGraph, LinearTreeXC
 from skxc.base import BaseXC, Model, params
 from skxc.fusion import collect_candidates, learn_combiner
+from skxc.linear import LabelTree
 from skxc.metrics import inverse_propensity, precision_at_k
 from skxc.utils._sparse import top_k
 from tests.toys import (

@@ -137,15 +137,15 @@ def all_frozen(members: list[Any]) -> bool:
     return all(map(is_frozen, members))
 
 
-def known_frequency(members: list[Any], n_labels: int) -> dict[str, Any]:
-    """Return label frequencies of a member that was fitted on the training rows; zeros if none."""
+def known_frequency(members: list[Any]) -> dict[str, Any]:
+    """Return label frequencies of a member that was fitted on the training rows, if any has."""
     for member in members:
         if hasattr(member, "label_frequency_"):
             return {
                 "label_frequency_": member.label_frequency_,
                 "n_samples_fit_": member.n_samples_fit_,
             }
-    return {"label_frequency_": np.zeros(n_labels), "n_samples_fit_": 0}
+    return {}
 
 
 def fit_members(members: list[Any], data: TrainingSet, n_jobs: int | None) -> list[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skxc._model import BLOCK_ROWS, Model
 from skxc._training_set import Features
 from skxc.estimators._fusion.members import ask, grown
-from skxc.fusion import Candidates, Combiner, collect_candidates
+from skxc.fusion import Candidates, Combiner, Learned, collect_candidates
 from skxc.metrics import inverse_propensity
 from skxc.ranking import rank_pairs
 from skxc.utils._sparse import TopK, pair_ids
@@ -55,6 +55,15 @@ class FusionModel(Model):
     def named_members(self) -> dict[str, Any]:
         """The members by name."""
         return dict(zip(self.names, self.members, strict=True))
+
+    def with_rule(self, learned: Learned) -> FusionModel:
+        """Return the model with a learned rule and what it reached."""
+        return replace(
+            self,
+            combiner=learned.combiner,
+            objective=learned.objective,
+            member_objectives=learned.member_objectives,
+        )
 
     def lists(self, X: Features, k: int) -> list[TopK]:
         """Return the k best labels of every row by each member."""

@@ -138,9 +138,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
     n_jobs: int | None = None
 
     _accepts_texts: ClassVar[bool] = True
-
     _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
-    _drops_own_labels: ClassVar[bool] = True
 
     estimators_ = of_model("members", "The fitted members.")
     named_estimators_ = of_model("named_members", "The fitted members by name.")
@@ -160,7 +158,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         members = self._fresh_members()
         if all_frozen(members):
             # Frequencies of the rows given to `fit` would give away which labels are right in them.
-            known = known_frequency(members, data.n_labels)
+            known = known_frequency(members)
             return self._learn(members, data, known, is_held_out=True) | known
         rest, held_out = hold_out(data)
         fitted = fit_members(members, rest, self.n_jobs)
@@ -191,8 +189,8 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
             names=[name for name, _ in self._named_members()],
             members=members,
             combiner=None,
-            frequency=known["label_frequency_"],
-            n_samples=known["n_samples_fit_"],
+            frequency=known.get("label_frequency_", np.zeros(rows.n_labels)),
+            n_samples=known.get("n_samples_fit_", 0),
             depth=rows.n_labels if dense else min(self.top_k, rows.n_labels),
         )
         lists = model.lists(rows.X, model.depth)
@@ -209,12 +207,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
             row_weight=rows.sample_weight,
             search=is_held_out,
         )
-        model = replace(
-            model,
-            combiner=learned.combiner,
-            objective=learned.objective,
-            member_objectives=learned.member_objectives,
-        )
+        model = model.with_rule(learned)
         if self.calibration is None:
             return {"model_": model}
         shape = (candidates.n_rows, min(self.top_k, rows.n_labels))
