@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,15 +56,24 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
+    from skxc.estimators import DualEncoderXC, KNeighborsXC
+
     options.output.mkdir(parents=True, exist_ok=True)
     data = load_debian_related()
     if options.quick:
         data = first_rows(data, QUICK_ROWS)
     _say(f"{data.n_train} training texts, {data.n_test} test texts, {data.n_labels} labels")
 
+    encoder = DualEncoderXC(verbose=1)
+    if options.quick:
+        encoder.set_params(n_epochs=1)
+    contestants = {"KNeighborsXC": KNeighborsXC(), "DualEncoderXC": encoder}
     rows, bins = [], {}
-    for name, scores, seconds in _contestants(data, options):
-        metrics = percentages(scores, data)
+    for name, estimator in {"cosine to the label text": None, **contestants}.items():
+        sys.stderr.write(f"{name} ...\n")
+        begun = time.perf_counter()
+        scores = label_cosine(data) if estimator is None else _fit_and_predict(estimator, data)
+        seconds, metrics = time.perf_counter() - begun, percentages(scores, data)
         rows.append([name, *(f"{metrics[column]:.1f}" for column in COLUMNS), f"{seconds:.0f}"])
         bins[name] = by_frequency(scores, data)
     _say("\n" + markdown_table(["percent", *COLUMNS, "seconds"], rows))
@@ -73,35 +81,14 @@ def run(options: argparse.Namespace) -> int:
     figure = options.output / "precision_by_frequency.png"
     plot_precision_by_frequency(bins).figure.savefig(figure, dpi=120)
     _say(f"\nPrecision from rare to frequent labels: {figure}")
+    encoder.save(options.output / "model")  # replaces that of an earlier demo
     _use_saved_model(options.output / "model")
     return 0
 
 
-def _contestants(
-    data: XCDataset, options: argparse.Namespace
-) -> Iterator[tuple[str, sp.csr_array, float]]:
-    """Fit one after the other; yield name, scores of the test rows and seconds."""
-    from skxc.estimators import DualEncoderXC, KNeighborsXC
-
-    encoder = DualEncoderXC(verbose=1)
-    if options.quick:
-        encoder.set_params(n_epochs=1)
-
-    def scores_of(estimator: Any) -> sp.csr_array:
-        fit(prepare(estimator, data, seed=0), data)
-        return predict(estimator, data)[0]
-
-    contestants: dict[str, Callable[[], sp.csr_array]] = {
-        "cosine to the label text": lambda: label_cosine(data),
-        "KNeighborsXC": lambda: scores_of(KNeighborsXC()),
-        "DualEncoderXC": lambda: scores_of(encoder),
-    }
-    for name, contestant in contestants.items():
-        sys.stderr.write(f"{name} ...\n")
-        begun = time.perf_counter()
-        scores = contestant()
-        yield name, scores, time.perf_counter() - begun
-    encoder.save(options.output / "model")  # replaces that of an earlier demo
+def _fit_and_predict(estimator: Any, data: XCDataset) -> sp.csr_array:
+    fit(prepare(estimator, data, seed=0), data)
+    return predict(estimator, data)[0]
 
 
 def label_cosine(data: XCDataset) -> sp.csr_array:
