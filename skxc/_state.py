@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skxc._hold_out import calibrate
@@ -88,6 +89,18 @@ class StateMixin(Classifier):
                 )
             self._recalibrated = settings, calibrate(self, self.model_, rows, self.n_labels_)
         return self._recalibrated[1]
+
+    def save(self: Any, path: str | Path) -> None:
+        """Save the fitted estimator as a folder without pickles; ``skxc.load`` reads it.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder to write.
+        """
+        from skxc.persistence import save
+
+        save(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]

@@ -7,7 +7,6 @@ Everything that users call is built here on these two.
 from __future__ import annotations
 
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +21,16 @@ from skxc import _outputs
 from skxc._hold_out import SMALL_SAMPLE, train_and_calibrate
 from skxc._model import Fit, Model, of_model
 from skxc._own_labels import depth_for, without_own
-from skxc._params import Parameterized, PositiveInt, Share, params
+from skxc._params import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Parameterized,
+    Part,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    params,
+)
 from skxc._state import StateMixin
 from skxc._training_set import Features, TrainingSet, check_new_samples, check_truth, training_set
 from skxc.utils._callbacks import with_callbacks
@@ -33,7 +41,20 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
     from typing_extensions import Self
 
-__all__ = ["BaseXC", "Fit", "Model", "TrainingSet", "of_model", "params"]
+__all__ = [
+    "BaseXC",
+    "Fit",
+    "Model",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "Part",
+    "PositiveFloat",
+    "PositiveInt",
+    "Share",
+    "TrainingSet",
+    "of_model",
+    "params",
+]
 
 
 @params
@@ -330,15 +351,3 @@ class BaseXC(StateMixin, Parameterized):
         # Not one_d_array for texts alone: scikit-learn would take that for the only form of X.
         tags.input_tags.string |= self._accepts_texts
         return tags
-
-    def save(self, path: str | Path) -> None:
-        """Save the fitted estimator as a folder without pickles; ``skxc.load`` reads it.
-
-        Parameters
-        ----------
-        path : str or Path
-            Folder to write.
-        """
-        from skxc.persistence import save
-
-        save(self, path)
