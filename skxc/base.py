@@ -91,8 +91,6 @@ class BaseXC(StateMixin, Parameterized):
     # Parameters that change the scores of a fitted estimator.
     _search_parameters: ClassVar[tuple[str, ...]] = ()
 
-    # ---- what a subclass writes
-
     def _train(self, fit: Any) -> Model:
         """Return the model of the rows of `fit`; nothing of the estimator may change."""
         raise NotImplementedError(f"{type(self).__name__} must define `_train`.")
@@ -122,8 +120,6 @@ class BaseXC(StateMixin, Parameterized):
 
     # What returns the fitted attributes that come from training.
     _train_and_calibrate = train_and_calibrate
-
-    # ---- fit
 
     def fit(
         self, X: Any, y: Any, *, groups: Any = None, sample_weight: ArrayLike | None = None
@@ -155,8 +151,6 @@ class BaseXC(StateMixin, Parameterized):
         self._check(data)
         self._commit({**data.attributes, **self._train_and_calibrate(data)})
         return self
-
-    # ---- predict
 
     def _check_X(self, X: Any) -> tuple[Features, sp.csr_array | None]:
         """Return samples as the model wants them, and their own labels."""
