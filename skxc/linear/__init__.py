@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from skxc.linear._chunks import ChunkedWeights
 from skxc.linear._ranker import SparseRanker
+from skxc.linear._search import search
+from skxc.linear._solver import Solver
 from skxc.linear._text import vectorize_one
-from skxc.linear._train import Solver, TreeTrainer, join_models, search
-from skxc.linear._tree import LabelTree, build_tree, flat_tree
+from skxc.linear._train import train_trees
+from skxc.linear._tree import LabelTree, grow_trees
 from skxc.linear._vectors import label_vectors, unit_rows
 
 __all__ = [
@@ -14,12 +16,10 @@ __all__ = [
     "LabelTree",
     "Solver",
     "SparseRanker",
-    "TreeTrainer",
-    "build_tree",
-    "flat_tree",
-    "join_models",
+    "grow_trees",
     "label_vectors",
     "search",
+    "train_trees",
     "unit_rows",
     "vectorize_one",
 ]

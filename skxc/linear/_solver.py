@@ -24,11 +24,13 @@ models", Machine Learning 85, 2011, algorithm 5.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, params
 
 SQUARED_HINGE, LOGISTIC = 0, 1
 LOSSES = {"squared_hinge": SQUARED_HINGE, "logistic": LOGISTIC}
@@ -38,9 +40,227 @@ NEAR_BOUND = 1e-6
 DONE_SHARE = 0.25
 
 Array = NDArray[Any]
-Arrays = tuple[Any, ...]
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+@params
+class Solver(Part):
+    """How long classifiers are trained, and which of their weights are kept.
+
+    Parameters
+    ----------
+    tol : float, default=0.1
+        A classifier is trained until its projected gradients lie within this range.
+    max_iter : int, default=30
+        Largest number of passes over the rows of a node.
+    prune : float, default=0.1
+        Weights of a smaller absolute value are dropped after training.
+    """
+
+    tol: PositiveFloat = 0.1
+    max_iter: PositiveInt = 30
+    prune: NonNegativeFloat = 0.1
+
+
+class Problem(NamedTuple):
+    """The classifiers of one tree, as compiled code takes them.
+
+    Attributes
+    ----------
+    indptr, indices, values : ndarray of int64, int32 and float32
+        Rows of length 1 or empty, in CSR form.
+    n_features : int
+    curvature : ndarray of float32, shape (n,)
+        |x|^2 + 1.
+    diagonal : ndarray of float32, shape (n,)
+        1 / (2 C weight).
+    node_indptr, nodes : ndarray of int64 and int32
+        Nodes above and at the labels of every row: those that it is positive for.
+    member_indptr, members : ndarray of int64 and int32
+        Rows of every inner node.
+    factor : ndarray of float32, one per node
+        Factor of C for the positive rows of a node.
+    loss : int
+    tol, max_iter, prune
+        See `Solver`.
+    seed : int
+        Decides the order in which rows are visited.
+    """
+
+    indptr: Array
+    indices: Array
+    values: Array
+    n_features: int
+    curvature: Array
+    diagonal: Array
+    node_indptr: Array
+    nodes: Array
+    member_indptr: Array
+    members: Array
+    factor: Array
+    loss: int
+    tol: np.float32
+    max_iter: int
+    prune: np.float32
+    seed: int
+
+
+@_compiled
+def train_blocks(blocks: Array, problem: Problem) -> list[tuple[Array, Array, Array, Array, int]]:
+    """Train blocks of siblings, one after the other.
+
+    Parameters
+    ----------
+    blocks : ndarray of int64, shape (n_blocks, 3)
+        Inner node, first child, number of children.
+    problem : Problem
+
+    Returns
+    -------
+    list of (bias, features, children, values, n_iter)
+        Per block: the weights of the constant feature; feature, child (counted from the first of
+        the block) and value of the other weights that are kept; passes of the slowest child.
+    """
+    lookup = np.full(problem.n_features, -1, dtype=np.int32)
+    results = []
+    for node, first, width in blocks:
+        results.append(_train_block(node, first, width, problem, lookup))
+    return results
+
+
+@_compiled
+def _train_block(
+    node: int, first: int, width: int, problem: Problem, lookup: Array
+) -> tuple[Array, Array, Array, Array, int]:
+    """Train the children `first` to ``first + width - 1`` of one node."""
+    names = problem.members[problem.member_indptr[node] : problem.member_indptr[node + 1]]
+    indptr, indices, values, features = _local_rows(names, problem, lookup)
+    rows = (indptr, indices, values, problem.curvature[names], problem.diagonal[names])
+    weights = np.zeros((len(features) + 1, width), dtype=np.float32)
+    trained = np.empty_like(weights)
+    alpha = np.zeros((len(names), width), dtype=np.float32)
+    columns, place = np.arange(width), np.arange(width)
+    positives = _positives(names, first, place, problem)
+    low, high = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
+    order, is_open = np.arange(len(names)), np.ones(width, dtype=np.bool_)
+    state = np.uint64(problem.seed + 7919 * node) * np.uint64(2) + np.uint64(1)
+    for n_iter in range(1, problem.max_iter + 1):
+        state = _shuffle(order, state)
+        _epoch(order, rows, positives, weights, alpha, low, high, problem.loss)
+        is_done = is_open & ((high - low <= problem.tol) | (n_iter == problem.max_iter))
+        # Weights are copied at once, so that no child depends on the others of its block.
+        done = np.flatnonzero(is_done)
+        for f in range(len(weights)):
+            for c in done:
+                trained[f, columns[c]] = weights[f, c]
+        is_open &= ~is_done
+        still = np.flatnonzero(is_open)
+        if len(still) == 0:
+            break
+        if len(columns) - len(still) < DONE_SHARE * len(columns):
+            continue
+        columns, weights, alpha = columns[still], weights[:, still], alpha[:, still]
+        place[:] = -1
+        place[columns] = np.arange(len(still))
+        positives = _positives(names, first, place, problem)
+        low, high, is_open = low[still], high[still], is_open[still]
+    kept = np.flatnonzero(np.abs(trained[:-1]) >= problem.prune)
+    children = (kept % width).astype(np.int32)
+    return trained[-1].copy(), features[kept // width], children, trained.ravel()[kept], n_iter
+
+
+@_compiled
+def _local_rows(names: Array, problem: Problem, lookup: Array) -> tuple[Array, Array, Array, Array]:
+    """Return rows as CSR arrays with features numbered in the order of their first use.
+
+    The last array holds these features; `lookup` holds -1 before and after.
+    """
+    indptr = np.zeros(len(names) + 1, dtype=np.int64)
+    for i in range(len(names)):
+        length = problem.indptr[names[i] + 1] - problem.indptr[names[i]]
+        indptr[i + 1] = indptr[i] + length
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    values = np.empty(indptr[-1], dtype=np.float32)
+    features = np.empty(min(indptr[-1], len(lookup)), dtype=np.int32)
+    n, at = 0, 0
+    for i in names:
+        for e in range(problem.indptr[i], problem.indptr[i + 1]):
+            feature = problem.indices[e]
+            if lookup[feature] < 0:
+                lookup[feature] = n
+                features[n] = feature
+                n += 1
+            indices[at], values[at] = lookup[feature], problem.values[e]
+            at += 1
+    lookup[features[:n]] = -1
+    return indptr, indices, values, features[:n]
+
+
+@_compiled
+def _positives(
+    names: Array, first: int, place: Array, problem: Problem
+) -> tuple[Array, Array, Array]:
+    """Return (indptr, place, diagonal) of the positive children of every row within a block."""
+    indptr = np.zeros(len(names) + 1, dtype=np.int64)
+    room = 0
+    for i in names:
+        room += problem.node_indptr[i + 1] - problem.node_indptr[i]
+    places = np.empty(room, dtype=np.int64)
+    diagonals = np.empty(room, dtype=np.float32)
+    at = 0
+    for i in range(len(names)):
+        for e in range(problem.node_indptr[names[i]], problem.node_indptr[names[i] + 1]):
+            node = problem.nodes[e]
+            if first <= node < first + len(place) and place[node - first] >= 0:
+                places[at] = place[node - first]
+                diagonals[at] = problem.diagonal[names[i]] / problem.factor[node]
+                at += 1
+        indptr[i + 1] = at
+    return indptr, places[:at], diagonals[:at]
+
+
+@_compiled
+def _epoch(
+    order: Array,
+    rows: tuple[Array, ...],
+    positives: tuple[Array, Array, Array],
+    weights: Array,
+    alpha: Array,
+    low: Array,
+    high: Array,
+    loss: int,
+) -> None:
+    """Visit every row once; leave the range of projected gradients per child in `low`, `high`."""
+    indptr, indices, values, curvature, diagonal = rows
+    positive_indptr, positive_child, positive_diagonal = positives
+    width, bias = weights.shape[1], weights[-1]
+    low[:], high[:] = np.float32(np.inf), np.float32(-np.inf)
+    sign = np.full(width, -1, dtype=np.float32)
+    diag, score = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
+    step = np.empty(width, dtype=np.float32)
+    for i in order:
+        score[:] = bias
+        for e in range(indptr[i], indptr[i + 1]):
+            x, row = values[e], weights[indices[e]]
+            for c in range(width):
+                score[c] += x * row[c]
+        diag[:] = diagonal[i]
+        for e in range(positive_indptr[i], positive_indptr[i + 1]):
+            sign[positive_child[e]] = np.float32(1)
+            diag[positive_child[e]] = positive_diagonal[e]
+        if loss == SQUARED_HINGE:
+            _hinge_step(alpha[i], score, sign, diag, curvature[i], step, low, high)
+        else:
+            _logistic_step(alpha[i], score, sign, diag, curvature[i], step, low, high)
+        for e in range(positive_indptr[i], positive_indptr[i + 1]):
+            sign[positive_child[e]] = np.float32(-1)
+        for c in range(width):
+            bias[c] += step[c]
+        for e in range(indptr[i], indptr[i + 1]):
+            x, row = values[e], weights[indices[e]]
+            for c in range(width):
+                row[c] += x * step[c]
 
 
 @_compiled
@@ -110,245 +330,3 @@ def _logistic_step(
             new = min(max(moved, edge), bound - edge)
         step[c] = (new - old) * sign[c]
         alpha[c] = new
-
-
-@_compiled
-def _epoch(
-    order: Array,
-    rows: Arrays,
-    positives: Arrays,
-    weights: Array,
-    alpha: Array,
-    low: Array,
-    high: Array,
-    loss: int,
-) -> None:
-    """Visit every row once; leave the range of projected gradients per child in `low`, `high`."""
-    indptr, indices, values, curvature, diagonal = rows
-    positive_indptr, positive_child, positive_diagonal = positives
-    width, bias = weights.shape[1], weights[-1]
-    low[:], high[:] = np.float32(np.inf), np.float32(-np.inf)
-    sign = np.full(width, -1, dtype=np.float32)
-    diag, score = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    step = np.empty(width, dtype=np.float32)
-    for i in order:
-        score[:] = bias
-        for e in range(indptr[i], indptr[i + 1]):
-            x, row = values[e], weights[indices[e]]
-            for c in range(width):
-                score[c] += x * row[c]
-        diag[:] = diagonal[i]
-        for e in range(positive_indptr[i], positive_indptr[i + 1]):
-            sign[positive_child[e]] = np.float32(1)
-            diag[positive_child[e]] = positive_diagonal[e]
-        if loss == SQUARED_HINGE:
-            _hinge_step(alpha[i], score, sign, diag, curvature[i], step, low, high)
-        else:
-            _logistic_step(alpha[i], score, sign, diag, curvature[i], step, low, high)
-        for e in range(positive_indptr[i], positive_indptr[i + 1]):
-            sign[positive_child[e]] = np.float32(-1)
-        for c in range(width):
-            bias[c] += step[c]
-        for e in range(indptr[i], indptr[i + 1]):
-            x, row = values[e], weights[indices[e]]
-            for c in range(width):
-                row[c] += x * step[c]
-
-
-@_compiled
-def _positives(
-    names: Array, nodes: Arrays, first: int, place: Array, factor: Array, diagonal: Array
-) -> Arrays:
-    """Return (indptr, place, diagonal) of the positive children of every row within a block."""
-    node_indptr, node_ids = nodes
-    indptr = np.zeros(len(names) + 1, dtype=np.int64)
-    room = 0
-    for i in names:
-        room += node_indptr[i + 1] - node_indptr[i]
-    places = np.empty(room, dtype=np.int64)
-    diagonals = np.empty(room, dtype=np.float32)
-    at = 0
-    for i in range(len(names)):
-        for e in range(node_indptr[names[i]], node_indptr[names[i] + 1]):
-            child = node_ids[e] - first
-            if 0 <= child < len(place) and place[child] >= 0:
-                places[at] = place[child]
-                diagonals[at] = diagonal[i] / factor[node_ids[e]]
-                at += 1
-        indptr[i + 1] = at
-    return indptr, places[:at], diagonals[:at]
-
-
-@_compiled
-def _store(
-    weights: Array,
-    columns: Array,
-    done: Array,
-    threshold: float,
-    bias: Array,
-    kept: tuple[Any, ...],
-) -> tuple[Any, ...]:
-    """Add the large weights of the done columns to `kept`; return it, grown where needed."""
-    features, children, values, n = kept
-    bias[columns[done]] = weights[-1][done]
-    for f in range(len(weights) - 1):
-        if n + len(done) > len(features):
-            room = np.empty(len(features) + len(done), dtype=np.int32)
-            features = np.concatenate((features, room))
-            children = np.concatenate((children, room))
-            values = np.concatenate((values, room.astype(np.float32)))
-        for c in done:
-            if abs(weights[f, c]) >= threshold:
-                features[n], children[n], values[n] = f, columns[c], weights[f, c]
-                n += 1
-    return features, children, values, n
-
-
-@_compiled
-def solve_block(
-    rows: Arrays,
-    names: Array,
-    n_features: int,
-    nodes: Arrays,
-    first: int,
-    width: int,
-    factor: Array,
-    settings: tuple[Any, ...],
-) -> tuple[Any, ...]:
-    """Train the children ``first`` to ``first + width - 1`` of one node.
-
-    Parameters
-    ----------
-    rows : (indptr, indices, values, curvature, diagonal)
-        The rows of the node with features numbered within the node; ``curvature`` is |x|^2 + 1,
-        ``diagonal`` is 1 / (2 C weight).
-    names : ndarray of int64
-        Numbers of the rows.
-    n_features : int
-    nodes : (indptr, ids)
-        Positive nodes of all rows.
-    first, width : int
-    factor : ndarray of float32, one per node
-        Factor of C of the positive rows of a node.
-    settings : (loss, tol, max_iter, threshold, seed)
-
-    Returns
-    -------
-    bias : ndarray of float32, shape (width,)
-        Weights of the constant feature.
-    kept : (features, children, values, n)
-        The first n entries are the other weights of at least ``threshold``.
-    n_iter : int
-        Epochs that the slowest child needed.
-    """
-    loss, tol, max_iter, threshold, seed = settings
-    bias = np.zeros(width, dtype=np.float32)
-    size = 1024
-    kept = (np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float32), 0)
-    columns, place = np.arange(width), np.arange(width)
-    weights = np.zeros((n_features + 1, width), dtype=np.float32)
-    alpha = np.zeros((len(names), width), dtype=np.float32)
-    positives = _positives(names, nodes, first, place, factor, rows[4])
-    low, high = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    order, is_open = np.arange(len(names)), np.ones(width, dtype=np.bool_)
-    state, n_iter = np.uint64(seed) * np.uint64(2) + np.uint64(1), 0
-    for iteration in range(max_iter):
-        state = _shuffle(order, state)
-        _epoch(order, rows, positives, weights, alpha, low, high, loss)
-        n_iter += 1
-        is_done = (high - low <= tol) | (iteration + 1 == max_iter)
-        # Weights are stored at once, so that no child depends on the others of its block.
-        kept = _store(weights, columns, np.flatnonzero(is_done & is_open), threshold, bias, kept)
-        is_open &= ~is_done
-        still = np.flatnonzero(is_open)
-        if len(still) == 0:
-            break
-        if len(columns) - len(still) < DONE_SHARE * len(columns):
-            continue
-        columns, weights, alpha = columns[still], weights[:, still], alpha[:, still]
-        place[:] = -1
-        place[columns] = np.arange(len(still))
-        positives = _positives(names, nodes, first, place, factor, rows[4])
-        low, high, is_open = low[still], high[still], is_open[still]
-    return bias, kept, n_iter
-
-
-@_compiled
-def _local_rows(names: Array, X: Arrays, lookup: Array) -> Arrays:
-    """Return the rows with features numbered from 0 in the order of their first use."""
-    x_indptr, x_indices, x_values = X
-    indptr = np.zeros(len(names) + 1, dtype=np.int64)
-    for i in range(len(names)):
-        indptr[i + 1] = indptr[i] + x_indptr[names[i] + 1] - x_indptr[names[i]]
-    indices = np.empty(indptr[-1], dtype=np.int32)
-    values = np.empty(indptr[-1], dtype=np.float32)
-    features = np.empty(min(indptr[-1], len(lookup)), dtype=np.int32)
-    n, at = 0, 0
-    for i in names:
-        for e in range(x_indptr[i], x_indptr[i + 1]):
-            feature = x_indices[e]
-            if lookup[feature] < 0:
-                lookup[feature] = n
-                features[n] = feature
-                n += 1
-            indices[at], values[at] = lookup[feature], x_values[e]
-            at += 1
-    features = features[:n]
-    lookup[features] = -1
-    return indptr, indices, values, features
-
-
-@_compiled
-def train_blocks(
-    blocks: Array,
-    X: Arrays,
-    n_columns: int,
-    cost: Array,
-    nodes: Arrays,
-    members: Arrays,
-    factor: Array,
-    settings: tuple[Any, ...],
-) -> list[tuple[Any, ...]]:
-    """Train blocks of siblings, one after the other.
-
-    Parameters
-    ----------
-    blocks : ndarray of int64, shape (n_blocks, 3)
-        Inner node, first child, number of children.
-    X : (indptr, indices, values)
-        All rows, of length 1 or empty.
-    n_columns : int
-    cost : ndarray of float32
-        C times the weight of every row.
-    nodes : (indptr, ids)
-        Positive nodes of every row.
-    members : (indptr, rows)
-        Rows of every inner node.
-    factor : ndarray of float32, one per node
-        Factor of C for the positive rows of a node.
-    settings : (loss, tol, max_iter, threshold, seed)
-
-    Returns
-    -------
-    list of (bias, features, children, values, n_iter)
-        Per block; children are counted from the first of the block.
-    """
-    lookup = np.full(n_columns, -1, dtype=np.int32)
-    loss, tol, max_iter, threshold, seed = settings
-    results = []
-    for node, first, width in blocks:
-        names = members[1][members[0][node] : members[0][node + 1]]
-        indptr, indices, values, features = _local_rows(names, X, lookup)
-        curvature = np.ones(len(names), dtype=np.float32)
-        for i in range(len(names)):
-            for e in range(indptr[i], indptr[i + 1]):
-                curvature[i] += values[e] * values[e]
-        rows = (indptr, indices, values, curvature, np.float32(0.5) / cost[names])
-        bias, kept, n_iter = solve_block(
-            rows, names, len(features), nodes, first, width, factor,
-            (loss, tol, max_iter, threshold, seed + 7919 * node),
-        )  # fmt: skip
-        n = kept[3]
-        found = (features[kept[0][:n]], kept[1][:n].copy(), kept[2][:n].copy())
-        results.append((bias, found[0], found[1], found[2], n_iter))
-    return results

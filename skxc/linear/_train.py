@@ -1,59 +1,127 @@
-"""Train the linear classifiers of label trees, and join the trees to one model."""
+"""Train the linear classifiers of label trees."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import scipy.sparse as sp
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from skxc.linear._chunks import ChunkedWeights, pack_nodes, search_rows
-from skxc.linear._solver import LOSSES, train_blocks
-from skxc.linear._tree import LabelTree, match_rows
-from skxc.utils._sparse import TopK, index_dtype
+from skxc.linear._chunks import Chunk, ChunkedWeights, join_chunks, make_chunk
+from skxc.linear._solver import LOSSES, Problem, Solver, train_blocks
+from skxc.linear._tree import Tree, match_rows
+from skxc.utils._sparse import row_ids
 
 # Siblings that are trained together: at most so many, and so few that their weights, for a guess of
 # the features of a node, take at most 16 MB.
 MAX_BLOCK, MIN_BLOCK, BLOCK_CELLS = 256, 16, 1 << 22
 # Parts of the work per job: more of them balance better.
 PARTS_PER_JOB = 8
-# Rows that are searched together: at most so many, and with at most so many candidates.
-SEARCH_ROWS, SEARCH_CELLS = 1024, 1 << 22
 
 
-@dataclass(frozen=True)
-class Solver:
-    """Settings of the dual coordinate descent.
+def train_trees(
+    trees: list[tuple[Tree, int]],
+    X: sp.csr_array,
+    y: sp.csr_array,
+    *,
+    sample_weight: NDArray[np.floating],
+    label_weight: NDArray[np.float32],
+    loss: str,
+    C: float,
+    solver: Solver,
+    n_jobs: int = 1,
+) -> tuple[ChunkedWeights, int]:
+    """Train every node on the rows with a label under its parent.
 
-    Attributes
+    Parameters
     ----------
+    trees : list of (Tree, seed)
+        The seed decides the order in which rows are visited.
+    X : csr_array of float32, shape (n, d)
+        Rows of length one, or empty.
+    y : csr_array, shape (n, L)
+        Their labels.
+    sample_weight : ndarray, shape (n,)
+        Factors of C.
+    label_weight : ndarray of float32, shape (L,)
+        Factors of C for the positive rows of a label.
     loss : {"squared_hinge", "logistic"}
     C : float
-        Weight of a row's loss, relative to the squared norm of the weights.
-    tol : float
-        Stop at a range of projected gradients of at most this.
-    max_iter : int
-        Largest number of passes over the rows.
-    prune : float
-        Weights with a smaller absolute value are dropped.
+        Weight of a row's loss against the squared norm of the weights.
+    solver : Solver
+    n_jobs : int, default=1
+        Number of threads; the result does not depend on it.
+
+    Returns
+    -------
+    weights : ChunkedWeights
+    n_iter : int
+        Passes that the slowest classifier needed.
     """
+    curvature = np.ones(X.shape[0], dtype=np.float32)
+    np.add.at(curvature, row_ids(X), X.data**2)
+    found = []
+    for tree, seed in trees:
+        (node_indptr, nodes), (member_indptr, members) = match_rows(tree, y)
+        factor = np.ones(tree.child_start[-1], dtype=np.float32)
+        factor[tree.n_inner :] = label_weight[tree.labels]
+        problem = Problem(
+            indptr=X.indptr.astype(np.int64, copy=False),
+            indices=X.indices.astype(np.int32, copy=False),
+            values=X.data,
+            n_features=X.shape[1],
+            curvature=curvature,
+            diagonal=np.float32(0.5) / (C * sample_weight).astype(np.float32),
+            node_indptr=node_indptr,
+            nodes=nodes,
+            member_indptr=member_indptr,
+            members=members,
+            factor=factor,
+            loss=LOSSES[loss],
+            tol=np.float32(solver.tol),
+            max_iter=solver.max_iter,
+            prune=np.float32(solver.prune),
+            seed=seed,
+        )
+        found.append(_train_tree(tree, problem, n_jobs))
+    bias, chunks, n_iter = zip(*found, strict=True)
+    trees_alone = [tree for tree, _ in trees]
+    return _join(trees_alone, bias, list(chain.from_iterable(chunks))), max(n_iter)
 
-    loss: str = "squared_hinge"
-    C: float = 1.0
-    tol: float = 0.1
-    max_iter: int = 30
-    prune: float = 0.1
+
+def _train_tree(
+    tree: Tree, problem: Problem, n_jobs: int
+) -> tuple[NDArray[np.float32], list[Chunk], int]:
+    """Return the bias of every node, the chunks of the inner ones, and the number of passes."""
+    blocks = _blocks(tree, problem)
+    work = np.diff(problem.member_indptr)[blocks[:, 0]] * blocks[:, 2].astype(float)
+    parts = Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(train_blocks)(blocks[part], problem) for part in _parts(work, n_jobs)
+    )
+    found = list(chain.from_iterable(parts))
+    weights: list[list[tuple[NDArray, ...]]] = [[] for _ in range(tree.n_inner)]
+    for (node, first, _), (_, features, children, values, _) in zip(blocks, found, strict=True):
+        # Children are counted within the node from now on.
+        children += np.int32(first - tree.child_start[node])
+        weights[node].append((features, children, values))
+    chunks = [make_chunk(*map(np.concatenate, zip(*of_node, strict=True))) for of_node in weights]
+    bias = np.concatenate([np.zeros(1, dtype=np.float32), *(block[0] for block in found)])
+    return bias, chunks, max(block[4] for block in found)
 
 
-def csr_arrays(matrix: sp.csr_array) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the arrays of a CSR matrix in the types of the kernels."""
-    indptr = matrix.indptr.astype(np.int64, copy=False)
-    indices = matrix.indices.astype(np.int32, copy=False)
-    return indptr, indices, matrix.data.astype(np.float32, copy=False)
+def _blocks(tree: Tree, problem: Problem) -> NDArray[np.int64]:
+    """Return (node, first child, number of children) of the parts of the work."""
+    row_length = len(problem.values) / len(problem.curvature)
+    n_rows = np.diff(problem.member_indptr)
+    n_features = np.minimum(problem.n_features, row_length * n_rows / 2)
+    widths = np.clip(BLOCK_CELLS / (1 + n_features) // 16 * 16, MIN_BLOCK, MAX_BLOCK)
+    blocks: list[tuple[int, int, int]] = []
+    for node, width in enumerate(widths.astype(int).tolist()):
+        first, stop = tree.child_start[node : node + 2].tolist()
+        blocks += [(node, at, min(width, stop - at)) for at in range(first, stop, width)]
+    return np.array(blocks, dtype=np.int64)
 
 
 def _parts(work: NDArray[np.float64], n_jobs: int) -> list[NDArray[np.int64]]:
@@ -65,219 +133,23 @@ def _parts(work: NDArray[np.float64], n_jobs: int) -> list[NDArray[np.int64]]:
     return np.split(np.arange(len(work)), np.flatnonzero(np.diff(part)) + 1)
 
 
-class TreeTrainer:
-    """Trains the classifiers of one tree, for all nodes together or level by level.
-
-    Parameters
-    ----------
-    tree : LabelTree
-    X : csr_array of float32, shape (n, d)
-        Rows of length one, or empty.
-    y : csr_array, shape (n, L)
-        Their labels.
-    sample_weight : ndarray, shape (n,)
-        Factors of C.
-    label_weight : ndarray of float32, shape (L,)
-        Factors of C for the positive rows of a label.
-    solver : Solver
-    seed : int
-        Decides the order in which rows are visited.
-    n_jobs : int
-        Number of threads; the result does not depend on it.
-
-    Attributes
-    ----------
-    n_iter : int
-        Epochs that the slowest classifier needed so far.
-    """
-
-    def __init__(
-        self,
-        tree: LabelTree,
-        X: sp.csr_array,
-        y: sp.csr_array,
-        *,
-        sample_weight: NDArray[np.floating],
-        label_weight: NDArray[np.float32],
-        solver: Solver,
-        seed: int,
-        n_jobs: int = 1,
-    ) -> None:
-        self.tree, self.X, self.solver, self.n_jobs = tree, X, solver, n_jobs
-        self.nodes, self.members = match_rows(tree, y)
-        self.cost = (solver.C * sample_weight).astype(np.float32)
-        self.factor = np.ones(tree.child_start[-1], dtype=np.float32)
-        self.factor[tree.n_inner :] = label_weight[tree.labels]
-        loss, tol, prune = LOSSES[solver.loss], np.float32(solver.tol), np.float32(solver.prune)
-        self.settings = (loss, tol, solver.max_iter, prune, seed)
-        self.bias = np.zeros(len(self.factor), dtype=np.float32)
-        self.entry_start = np.zeros(tree.n_inner + 1, dtype=np.int64)
-        self.entries: list[tuple[NDArray, ...]] = []
-        self.n_iter = 0
-
-    def train(self) -> ChunkedWeights:
-        """Train all nodes on the rows with a label under them, and return the model."""
-        self._train_nodes(0, self.tree.n_inner)
-        return self._model(self.tree)
-
-    def train_matched(self, beam_size: int) -> ChunkedWeights:
-        """Train level by level; a node also gets the rows whose beam passes through it."""
-        starts = self.tree.level_starts
-        for begin, end in pairwise(starts):
-            if begin > 0:
-                self._add_matched(begin, end, beam_size)
-            self._train_nodes(begin, end)
-        return self._model(self.tree)
-
-    def _train_nodes(self, begin: int, end: int) -> None:
-        blocks = self._blocks(begin, end)
-        work = np.diff(self.members[0])[blocks[:, 0]] * blocks[:, 2].astype(float)
-        arrays = csr_arrays(self.X)
-        found = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(train_blocks)(
-                blocks[part], arrays, self.X.shape[1], self.cost, self.nodes, self.members,
-                self.factor, self.settings,
-            )
-            for part in _parts(work, self.n_jobs)
-        )  # fmt: skip
-        results = [result for part in found for result in part]
-        for (node, first, width), result in zip(blocks, results, strict=True):
-            bias, features, children, values, n_iter = result
-            self.n_iter = max(self.n_iter, n_iter)
-            self.bias[first : first + width] = bias
-            self.entry_start[node + 1] += len(values)
-            # Children are counted within the node from now on.
-            children += np.int32(first - self.tree.child_start[node])
-            self.entries.append((features, children, values))
-
-    def _blocks(self, begin: int, end: int) -> NDArray[np.int64]:
-        """Return (node, first child, number of children) of the parts of the work."""
-        blocks: list[tuple[int, int, int]] = []
-        row_length = self.X.nnz / self.X.shape[0]
-        for node in range(begin, end):
-            first, stop = self.tree.child_start[node], self.tree.child_start[node + 1]
-            n_rows = self.members[0][node + 1] - self.members[0][node]
-            n_features = min(self.X.shape[1], row_length * n_rows / 2)
-            width = BLOCK_CELLS / (1 + n_features)
-            width = int(np.clip(width // 16 * 16, MIN_BLOCK, MAX_BLOCK))
-            blocks += [(node, at, min(width, stop - at)) for at in range(first, stop, width)]
-        return np.array(blocks, dtype=np.int64)
-
-    def _add_matched(self, begin: int, end: int, beam_size: int) -> None:
-        """Add the rows to the nodes `begin` to `end` that a search among them finds."""
-        model = self._model(self.tree.cut(begin, end))
-        loss, n = self.solver.loss, self.X.shape[0]
-        k = min(beam_size, end - begin)
-        found, _ = search(model, self.X, k, beam_size=beam_size, loss=loss, n_jobs=self.n_jobs)
-        indptr, rows = self.members
-        node_of = np.repeat(np.arange(self.tree.n_inner), np.diff(indptr))
-        hits = found.ravel() >= 0
-        node_of = np.concatenate([node_of, found.ravel()[hits]])
-        rows = np.concatenate([rows, np.repeat(np.arange(n), k)[hits]])
-        pairs = np.unique(node_of * n + rows)
-        counts = np.bincount(pairs // n, minlength=self.tree.n_inner)
-        self.members = np.concatenate([[0], np.cumsum(counts)]), pairs % n
-
-    def _model(self, tree: LabelTree) -> ChunkedWeights:
-        """Return what was trained so far as the model of a tree, which ends there."""
-        # The parts go at once: they are the largest arrays of a training.
-        self.entries = [tuple(np.concatenate(parts) for parts in zip(*self.entries, strict=True))]
-        ((features, children, values),) = self.entries
-        entry_start = np.cumsum(self.entry_start[: tree.n_inner + 1])
-        bucket_start, key_start, *packed = pack_nodes(
-            entry_start, features, children, values, self.X.shape[1]
-        )
-        starts = (bucket_start, key_start, entry_start)
-        n_nodes = tree.child_start[-1]
-        children_of = (tree.child_start[:-1], np.diff(tree.child_start))
-        return ChunkedWeights(
-            np.zeros(1, dtype=np.int64), *children_of, tree.labels, self.bias[:n_nodes],
-            *starts, *packed,
-        )  # fmt: skip
-
-
-def join_models(models: list[ChunkedWeights]) -> ChunkedWeights:
-    """Return one model of several trees."""
-    if len(models) == 1:
-        return models[0]
-    inner = np.cumsum([0, *(len(model.first_child) for model in models)])
-    labels = np.cumsum([0, *(len(model.labels) for model in models)])
-
-    def shifted(model: ChunkedWeights, t: int) -> NDArray[np.int64]:
-        n = len(model.first_child)
-        to_label = inner[-1] + labels[t] - n
-        return model.first_child + np.where(model.first_child < n, inner[t], to_label)
-
-    def joined(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(model, name) for model in models])
-
-    def starts(name: str) -> NDArray[np.int64]:
-        sizes = [np.diff(getattr(model, name)) for model in models]
-        return np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
-
-    of_inner = [model.bias[: len(model.first_child)] for model in models]
-    of_labels = [model.bias[len(model.first_child) :] for model in models]
+def _join(
+    trees: list[Tree], bias: tuple[NDArray[np.float32], ...], chunks: list[Chunk]
+) -> ChunkedWeights:
+    """Return one model of several trees, with their nodes numbered together."""
+    inner = np.cumsum([0, *(tree.n_inner for tree in trees)])
+    labels = inner[-1] + np.cumsum([0, *(len(tree.labels) for tree in trees)])
+    first_child = []
+    for t, tree in enumerate(trees):
+        first, n = tree.child_start[:-1], tree.n_inner
+        first_child.append(np.where(first < n, first + inner[t], first - n + labels[t]))
+    of_inner = [part[: tree.n_inner] for part, tree in zip(bias, trees, strict=True)]
+    of_labels = [part[tree.n_inner :] for part, tree in zip(bias, trees, strict=True)]
     return ChunkedWeights(
         roots=inner[:-1],
-        first_child=np.concatenate([shifted(model, t) for t, model in enumerate(models)]),
-        n_children=joined("n_children"),
-        labels=joined("labels"),
+        first_child=np.concatenate(first_child),
+        n_children=np.concatenate([np.diff(tree.child_start) for tree in trees]),
+        labels=np.concatenate([tree.labels for tree in trees]),
         bias=np.concatenate(of_inner + of_labels),
-        bucket_start=starts("bucket_start"),
-        key_start=starts("key_start"),
-        entry_start=starts("entry_start"),
-        **{name: joined(name) for name in ("buckets", "keys", "rows", "children", "values")},
+        **join_chunks(chunks),
     )
-
-
-def search(
-    model: ChunkedWeights,
-    X: sp.csr_array,
-    k: int,
-    *,
-    beam_size: int,
-    loss: str,
-    n_jobs: int = 1,
-) -> TopK:
-    """Return the k best labels of every row by beam search.
-
-    Parameters
-    ----------
-    model : ChunkedWeights
-    X : csr_array of float32, shape (n, d)
-        Rows of any length.
-    k : int
-    beam_size : int
-        Number of inner nodes that are followed per level and tree.
-    loss : str
-        The loss that the model was trained with.
-    n_jobs : int, default=1
-        Number of threads; the result does not depend on it.
-
-    Returns
-    -------
-    indices : ndarray of int32, shape (n, k)
-        Labels, best first, ties to the lower id; -1 where a row runs out.
-    scores : ndarray of float32, shape (n, k)
-        Log-probabilities; -inf where a row runs out.
-    """
-    n = X.shape[0]
-    indices = np.empty((n, k), dtype=index_dtype(model.n_labels))
-    scores = np.empty((n, k), dtype=np.float32)
-    indptr, columns, values = csr_arrays(X)
-    arrays, code = model.arrays(), LOSSES[loss]
-
-    def run(start: int, stop: int) -> None:
-        part = (indptr[start : stop + 1], columns, values)
-        ids, found = indices[start:stop], scores[start:stop]
-        search_rows(arrays, part, beam_size, code, model.n_labels, ids, found)
-
-    cells = len(model.roots) * beam_size * int(model.n_children.max())
-    size = max(1, min(SEARCH_ROWS, SEARCH_CELLS // cells))
-    parts = [(start, min(start + size, n)) for start in range(0, n, size)]
-    if n_jobs == 1 or len(parts) == 1:
-        for part in parts:
-            run(*part)
-    else:
-        Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(*part) for part in parts)
-    return indices, scores

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.linear._chunks import inverse_norms
+from skxc.linear._search import inverse_norms
 from skxc.utils._sparse import row_ids
 
 
@@ -16,7 +16,7 @@ def unit_rows(matrix: sp.csr_array) -> sp.csr_array:
     The answer shares the column ids with the argument, since these matrices are large.
     """
     values = matrix.data.astype(np.float32, copy=False)
-    scales = inverse_norms((matrix.indptr, matrix.indices, values))
+    scales = inverse_norms(matrix.indptr, values)
     scaled = values * np.repeat(scales, np.diff(matrix.indptr))
     return sp.csr_array((scaled, matrix.indices, matrix.indptr), shape=matrix.shape)
 
@@ -70,10 +70,8 @@ def label_vectors(
 
 def _mean_over_neighbours(graph: sp.csr_array) -> sp.csr_array:
     """Return the graph in both directions, without loops, with rows that sum to one."""
-    both = sp.coo_array(graph + graph.T)
-    rows, columns = both.coords
-    off = rows != columns
-    both = sp.csr_array((both.data[off], (rows[off], columns[off])), shape=both.shape)
+    both = sp.csr_array(graph + graph.T)
+    both -= sp.diags_array(both.diagonal(), format="csr")
     degree = np.asarray(both.sum(axis=1)).ravel()
     degree[degree == 0] = 1
     return sp.csr_array(sp.diags_array((1 / degree).astype(np.float32)) @ both)

@@ -9,9 +9,9 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import skxc
-from skxc import LinearTreeXC
 from skxc.estimators import _linear_tree
-from skxc.linear import search
+from skxc.estimators._linear_tree import LinearTreeXC
+from skxc.linear import LabelTree, Solver
 from skxc.metrics import inverse_propensity
 
 WORDS = [f"{a}{b}" for a in ("red", "blue", "old", "new", "big") for b in ("wine", "car", "cat")]
@@ -34,7 +34,9 @@ def texts(n=300, seed=0):
     return [" and ".join(np.array(WORDS)[row > 0]) for row in y], sp.csr_array(y)
 
 
-TREE = {"flat": False, "max_leaf_size": 4, "branching": 4, "random_state": 0}
+SMALL = {"flat": False, "max_leaf_size": 4, "branching": 4}
+TREE = {"tree": LabelTree(**SMALL), "random_state": 0}
+TREES = {"tree": LabelTree(**SMALL, n_trees=2), "random_state": 0}
 
 
 def assert_same_answers(one, other, X):
@@ -47,11 +49,11 @@ def assert_same_answers(one, other, X):
     [
         {"random_state": 0},
         TREE,
-        TREE | {"n_trees": 3},
+        TREES,
         TREE | {"loss": "logistic", "C": 10.0},
-        TREE | {"negatives": "tfn+man"},
+        TREE | {"solver": Solver(tol=0.01, max_iter=100, prune=0.2)},
         TREE | {"propensity_power": 0.5},
-        TREE | {"max_leaf_size": 2, "branching": 2, "beam_size": 3},
+        {"tree": LabelTree(flat=False, max_leaf_size=2, branching=2), "beam_width": 3},
     ],
 )
 def test_finds_planted_labels(settings):
@@ -67,30 +69,24 @@ def test_finds_planted_labels(settings):
 
 def test_flat_below_a_number_of_labels(monkeypatch):
     X, y = planted()
-    shapes = {
-        flat: len(LinearTreeXC(flat=flat, max_leaf_size=10, random_state=0).fit(X, y).model_.roots)
-        for flat in (True, False, "auto")
-    }
-    assert set(shapes.values()) == {1}
 
     def n_inner(flat):
-        model = LinearTreeXC(flat=flat, max_leaf_size=10, random_state=0).fit(X, y)
-        return len(model.model_.first_child)
+        tree = LabelTree(flat=flat, max_leaf_size=10, n_trees=2)
+        weights = LinearTreeXC(tree=tree, random_state=0).fit(X, y).weights_
+        return len(weights.roots), len(weights.first_child)
 
-    assert n_inner("auto") == n_inner(True) == 1
-    assert n_inner(False) == 1 + 8
-    monkeypatch.setattr(_linear_tree, "FLAT_LABELS", 59)
-    assert n_inner("auto") == 9
+    assert n_inner("auto") == n_inner(True) == (1, 1)
+    assert n_inner(False) == (2, 2 * (1 + 8))
+    monkeypatch.setattr("skxc.linear._tree.FLAT_LABELS", 59)
+    assert n_inner("auto") == (2, 18)
 
 
 def test_same_seed_same_model_whatever_the_threads():
     X, y = planted()
-    models = [
-        LinearTreeXC(**TREE, n_trees=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 1, 2, 3)
-    ]
+    models = [LinearTreeXC(**TREES, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 1, 2, 3)]
     for model in models[1:]:
         assert_same_answers(models[0], model, X)
-        for a, b in zip(models[0].model_.arrays(), model.model_.arrays(), strict=True):
+        for a, b in zip(models[0].weights_.arrays, model.weights_.arrays, strict=True):
             np.testing.assert_array_equal(a, b)
     other = LinearTreeXC(**(TREE | {"random_state": 1})).fit(X, y)
     assert (other.predict_topk(X, 5)[1] != models[0].predict_topk(X, 5)[1]).any()
@@ -98,16 +94,16 @@ def test_same_seed_same_model_whatever_the_threads():
 
 def test_the_beam_reaches_top_k_labels():
     X, y = planted()
-    model = LinearTreeXC(**TREE, beam_size=1, top_k=50).fit(X, y)
+    model = LinearTreeXC(**TREE, beam_width=1, top_k=50).fit(X, y)
     assert (model.predict_topk(X)[0] >= 0).all()
-    narrow = LinearTreeXC(**TREE, beam_size=1, top_k=3).fit(X, y)
+    narrow = LinearTreeXC(**TREE, beam_width=1, top_k=3).fit(X, y)
     assert (narrow.predict_topk(X, 50)[0][:, 4:] == -1).all()
     assert (narrow.predict_topk(X, 3)[0] >= 0).all()
 
 
 def test_scores_are_log_probabilities():
     X, y = planted()
-    for settings in ({}, {"loss": "logistic"}, {"flat": True}):
+    for settings in ({}, {"loss": "logistic"}, {"tree": LabelTree(flat=True)}):
         model = LinearTreeXC(**(TREE | settings), C=10.0).fit(X, y)
         indices, scores = model.predict_topk(X, 60)
         assert (scores <= 0).all()
@@ -145,7 +141,7 @@ def test_memory_follows_stored_entries_and_not_the_shapes():
     model.predict(X)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(model.model_.first_child) > 1
+    assert len(model.weights_.first_child) > 1
     assert peak < 200e6
 
 
@@ -163,7 +159,7 @@ def test_texts_without_a_vectoriser():
 @pytest.mark.parametrize("vectorizer", [None, TfidfVectorizer(analyzer="char", ngram_range=(2, 3))])
 def test_one_row_is_as_good_as_many(vectorizer):
     X, y = texts()
-    model = LinearTreeXC(**TREE, n_trees=2, vectorizer=vectorizer).fit(X, y)
+    model = LinearTreeXC(**TREES, vectorizer=vectorizer).fit(X, y)
     indices, scores = model.predict_topk(X, 10)
     for row in range(0, 300, 7):
         alone = model.predict_topk([X[row]], 10)
@@ -190,8 +186,9 @@ def test_a_graph_moves_labels_together():
     partner = np.arange(60) ^ 1
     graph = sp.csr_array((np.ones(60), (np.arange(60), partner)), shape=(60, 60))
 
-    def together(**settings):
-        model = LinearTreeXC(**TREE, **settings).fit(X, y, graph=graph).model_
+    def together(weight):
+        tree = LabelTree(**SMALL, graph_weight=weight)
+        model = LinearTreeXC(tree=tree, random_state=0).fit(X, y, graph=graph).weights_
         n = len(model.first_child)
         leaf = np.empty(60, dtype=int)
         for node in np.flatnonzero(model.first_child >= n):
@@ -199,8 +196,8 @@ def test_a_graph_moves_labels_together():
             leaf[model.labels[first : first + model.n_children[node]]] = node
         return (leaf == leaf[partner]).mean()
 
-    assert together(graph_weight=0.0) < 0.3
-    assert together(graph_weight=1.0) > 0.6
+    assert together(0.0) < 0.3
+    assert together(1.0) > 0.6
 
 
 def test_propensity_power_favours_rare_labels():
@@ -247,7 +244,7 @@ def test_training_rows_without_any_label():
 
 def test_save_load_and_pickle(tmp_path):
     X, y = texts()
-    model = LinearTreeXC(**TREE, n_trees=2).fit(X, y, label_features=WORDS)
+    model = LinearTreeXC(**TREES).fit(X, y, label_features=WORDS)
     model.save(tmp_path / "model")
     joblib.dump(model, tmp_path / "model.joblib")
     for again in (
@@ -276,6 +273,49 @@ def test_a_single_text_is_quick():
 def test_search_needs_no_normalised_rows():
     X, y = planted()
     model = LinearTreeXC(**TREE).fit(X, y)
-    settings = {"k": 10, "beam_size": 10, "loss": "squared_hinge"}
-    once, scaled = search(model.model_, X, **settings), search(model.model_, X * 7, **settings)
+    once, scaled = model.predict_topk(X, 10), model.predict_topk(X * 7, 10)
     np.testing.assert_allclose(once[1], scaled[1], rtol=1e-5, atol=1e-6)
+
+
+def test_what_may_be_changed_after_fit():
+    X, y = planted()
+    model = LinearTreeXC(**TREE, beam_width=1, top_k=4, calibration="held_out").fit(X, y)
+    narrow, proba = model.predict_topk(X, 20), model.predict_proba(X)
+    model.set_params(beam_width=15, n_jobs=2)
+    assert (model.predict_topk(X, 20)[0] >= 0).all()
+    assert (narrow[0] == -1).any()
+    # Probabilities of the wide beam come from a calibrator of its own.
+    assert model._current_calibrator() is not model.calibrator_
+    model.set_params(beam_width=1)
+    for one, other in zip(narrow, model.predict_topk(X, 20), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(model.predict_proba(X).toarray(), proba.toarray())
+
+
+def test_what_acts_at_the_next_fit_only():
+    X, y = planted()
+    model = LinearTreeXC(**TREE).fit(X, y)
+    before = model.predict_topk(X, 20), model.predict_proba(X).toarray()
+    changes = {"loss": "logistic", "C": 9.0, "tree__n_trees": 3, "solver__prune": 0.4}
+    model.set_params(**changes)
+    for one, other in zip(before[0], model.predict_topk(X, 20), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(model.predict_proba(X).toarray(), before[1])
+    other = model.fit(X, y)
+    assert other.model_.loss == "logistic"
+    assert (other.predict_topk(X, 20)[1] != before[0][1]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "hinge"}, "'loss' parameter of LinearTreeXC"),
+        ({"beam_width": 0}, "'beam_width' parameter of LinearTreeXC"),
+        ({"tree": Solver()}, "'tree' parameter of LinearTreeXC"),
+        ({"tree": LabelTree(flat="no")}, "'flat' parameter of LabelTree"),
+        ({"solver": Solver(tol=0)}, "'tol' parameter of Solver"),
+    ],
+)
+def test_parameters_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        LinearTreeXC(**changes).fit(*planted())

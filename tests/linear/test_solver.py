@@ -5,8 +5,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from skxc.linear._solver import LOSSES, _shuffle, train_blocks
-from skxc.linear._train import csr_arrays
+from skxc.linear._solver import LOSSES, Problem, _shuffle, train_blocks
 
 # Enough to reach the optimum within the tests' tolerance.
 EXACT = {"tol": 1e-4, "max_iter": 2000, "prune": 0.0}
@@ -28,26 +27,29 @@ def train(X, targets, *, cost=None, factor=None, loss="squared_hinge", blocks=No
     """Train the children of a root; return dense (d, m) weights, (m,) biases and the epochs."""
     settings = {"tol": 0.1, "max_iter": 30, "prune": 0.1, **kw}
     (n, d), m = X.shape, targets.shape[1]
-    y = sp.csr_array(targets)
+    X, y = sp.csr_array(X), sp.csr_array(targets)
     cost = np.ones(n) if cost is None else cost
     factor = np.ones(1 + m) if factor is None else np.concatenate([[1], factor])
     blocks = np.array([(0, 1, m)] if blocks is None else blocks)
-    results = train_blocks(
-        blocks,
-        csr_arrays(sp.csr_array(X)),
-        d,
-        cost.astype(np.float32),
-        (y.indptr.astype(np.int64), y.indices.astype(np.int64) + 1),
-        (np.array([0, n]), np.arange(n)),
-        factor.astype(np.float32),
-        (
-            LOSSES[loss],
-            np.float32(settings["tol"]),
-            settings["max_iter"],
-            np.float32(settings["prune"]),
-            seed,
-        ),
+    problem = Problem(
+        indptr=X.indptr.astype(np.int64),
+        indices=X.indices.astype(np.int32),
+        values=X.data,
+        n_features=d,
+        curvature=(1 + X.power(2).sum(axis=1)).astype(np.float32),
+        diagonal=(0.5 / cost).astype(np.float32),
+        node_indptr=y.indptr.astype(np.int64),
+        nodes=y.indices.astype(np.int32) + np.int32(1),
+        member_indptr=np.array([0, n]),
+        members=np.arange(n, dtype=np.int32),
+        factor=factor.astype(np.float32),
+        loss=LOSSES[loss],
+        tol=np.float32(settings["tol"]),
+        max_iter=settings["max_iter"],
+        prune=np.float32(settings["prune"]),
+        seed=seed,
     )
+    results = train_blocks(blocks, problem)
     weights, bias, epochs = np.zeros((d, m), np.float32), np.zeros(m, np.float32), []
     for (_, first, width), result in zip(blocks, results, strict=True):
         bias[first - 1 : first - 1 + width] = result[0]
