@@ -8,7 +8,7 @@ from sklearn.base import clone
 import skxc
 from skxc import KNeighborsXC
 from skxc.estimators import _k_neighbors
-from skxc.indices import ExactIndex, FaissIndex
+from skxc.indices import ExactIndex, FaissIndex, VectorSearch
 from tests.toys import small_data
 
 
@@ -61,21 +61,45 @@ def test_indices_over_dense_rows(index, tmp_path):
     model = KNeighborsXC(n_neighbors=5, index=index).fit(train, sp.csr_array(y))
     found = model.decision_function(X)
     np.testing.assert_allclose(found.toarray(), exact.toarray(), rtol=1e-4, atol=1e-6)
-    assert pickle.loads(pickle.dumps(model))._built_index is None
+    # The index itself is no part of a pickle.
+    assert "_built" in vars(model.samples_)
+    assert "_built" not in vars(pickle.loads(pickle.dumps(model)).samples_)
     model.save(tmp_path / "model")
     for again in (clone(model).fit(train, sp.csr_array(y)), skxc.load(tmp_path / "model")):
         np.testing.assert_array_equal(again.decision_function(X).toarray(), found.toarray())
 
 
-def test_the_index_follows_its_parameter_and_the_rows():
-    _, train, y = problem("dense")
-    model = KNeighborsXC(n_neighbors=5, index="ivf").fit(train, sp.csr_array(y))
-    first = model._approximate()
-    assert model._approximate() is first
+def test_what_may_be_changed_after_fit():
+    """Votes follow their parameters; the index acts at the next fit."""
+    X, train, y = problem("dense")
+    changed = {"n_neighbors": 3, "power": 2.0}
+    expected = KNeighborsXC(**changed).fit(train, sp.csr_array(y)).decision_function(X).toarray()
+    model = KNeighborsXC(n_neighbors=5, index="exact").fit(train, sp.csr_array(y))
+    before = model.decision_function(X).toarray()
     model.set_params(index="hnsw")
-    assert model._approximate().kind == "hnsw"
-    graph = model._approximate()
-    assert model.fit(train[:20], sp.csr_array(y[:20]))._approximate() is not graph
+    np.testing.assert_array_equal(model.decision_function(X).toarray(), before)
+    assert not isinstance(model.samples_, VectorSearch)
+    model.set_params(**changed)
+    np.testing.assert_array_equal(model.decision_function(X).toarray(), expected)
+    assert (expected != before).any()
+    # No held-out rows are kept to give the new votes their probabilities.
+    with pytest.raises(ValueError, match=r"'power'.*changed after fit, and no held-out rows"):
+        model.predict_proba(X)
+    model.fit(train[:20], sp.csr_array(y[:20]))
+    assert model.model_.index == "hnsw"
+    assert len(model.samples_) == 20
+
+
+def test_held_out_rows_calibrate_changed_votes():
+    X, Y, _ = small_data(n=300, n_labels=10)
+    model = KNeighborsXC(calibration="held_out").fit(X, Y)
+    first = model.predict_proba(X)
+    second = model.set_params(power=3.0).predict_proba(X)
+    assert second.shape == first.shape
+    assert model._current_calibrator() is not model.calibrator_
+    np.testing.assert_array_equal(
+        model.set_params(power=1.0).predict_proba(X).toarray(), first.toarray()
+    )
 
 
 def test_sparse_rows_are_searched_exactly():
@@ -121,7 +145,7 @@ def test_rows_without_neighbours_get_nothing():
 
 
 @pytest.mark.parametrize(
-    "params", [{"n_neighbors": 0}, {"power": -1}, {"n_neighbors": 2.0}, {"index": "auto"}]
+    "params", [{"n_neighbors": 0}, {"power": -1}, {"n_neighbors": 2.0}, {"index": "nearest"}]
 )
 def test_parameters_are_checked(params):
     with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter of KNeighborsXC"):
