@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -18,12 +17,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, top_k
+from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, pick, ranked_positions, top_k
 from skxc.utils._validation import check_target
 
 logger = logging.getLogger("skxc")
-
-_BLOCK_ENTRIES = 2**21  # scores sorted at once
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,11 @@ def rank(
     padding = at < 0
     ranking = Ranking(
         truth,
-        np.where(padding, -1, _pick(scores.indices, at)),
-        np.where(padding, False, _pick(stored_in(scores, truth), at)),
-        np.where(padding, -np.inf, _pick(scores.data, at)),
+        np.where(padding, -1, pick(scores.indices, at)),
+        np.where(padding, False, pick(stored_in(scores, truth), at)),
+        np.where(padding, -np.inf, pick(scores.data, at)),
     )
-    return _without_empty_rows(ranking) if drop_empty_rows else _with_empty_rows(ranking)
+    return _about_empty_rows(ranking, drop_empty_rows)
 
 
 def check_k(k: Any) -> int:
@@ -112,48 +109,6 @@ def stored_in(matrix: sp.csr_array, pairs: sp.csr_array) -> NDArray[np.bool_]:
     there, at = there[at < here.size], at[at < here.size]
     mask[at[here[at] == there]] = True
     return mask
-
-
-def ranked_positions(scores: sp.csr_array, depth: int) -> NDArray[np.int64]:
-    """Return where the best entries of every row are stored, best first, ties to the lower column.
-
-    Parameters
-    ----------
-    scores : csr_array of shape (n, L)
-        Finite values, sorted columns.
-    depth : int
-        Number of columns of the result.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, depth)
-        Positions in ``scores.data``; -1 where a row runs out.
-    """
-    ranked = np.full((scores.shape[0], depth), -1, dtype=np.int64)
-    lengths = np.diff(scores.indptr)
-    for rows in _rows_of_similar_length(lengths):
-        slot = np.arange(lengths[rows].max())
-        inside = slot < lengths[rows, None]
-        at = np.where(inside, scores.indptr[rows, None].astype(np.int64) + slot, -1)
-        order = np.argsort(np.where(inside, -scores.data[at], np.inf), axis=1, kind="stable")
-        best = np.take_along_axis(at, order[:, :depth], axis=1)
-        ranked[rows, : best.shape[1]] = best
-    return ranked
-
-
-def _rows_of_similar_length(lengths: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
-    """Yield blocks of non-empty rows that padding makes at most twice as large."""
-    power = np.ceil(np.log2(np.maximum(lengths, 1)))
-    for value in np.unique(power[lengths > 0]):
-        rows = np.flatnonzero((power == value) & (lengths > 0))
-        height = max(1, int(_BLOCK_ENTRIES // 2**value))
-        for start in range(0, rows.size, height):
-            yield rows[start : start + height]
-
-
-def _pick(values: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the values at positions of which all may be padding."""
-    return values[at] if values.size else np.zeros(at.shape, dtype=values.dtype)
 
 
 def _keep(matrix: sp.csr_array, mask: NDArray[np.bool_]) -> sp.csr_array:
@@ -191,31 +146,21 @@ def _check_predictions(
 ) -> sp.csr_array:
     """Return the predictions as canonical CSR scores."""
     if sp.issparse(y_score):
-        return _check_sparse(y_score, shape)
+        _check_shape("y_score", y_score.shape, shape)
+        scores = _canonical(sp.csr_array(y_score))
+        scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
+        _check_finite(scores.data)
+        return scores
     array = np.asarray(y_score)
     if array.dtype.kind in "iu" and array.ndim == 2:
         return _pack_ids(array, shape)
     _check_shape("y_score", array.shape, shape)
     array = array.astype(np.float64, copy=False)
     _check_finite(array)
-    spare = 0 if pairs is None or pairs.nnz == 0 else int(np.diff(pairs.indptr).max())
-    return pack_topk(*_top_k_float64(array, depth + spare), n_labels=shape[1])
-
-
-def _check_sparse(y_score: Any, shape: tuple[int, int]) -> sp.csr_array:
-    _check_shape("y_score", y_score.shape, shape)
-    scores = _canonical(sp.csr_array(y_score))
-    if scores.dtype.kind != "f":
-        scores = scores.astype(np.float64)
-    _check_finite(scores.data)
-    return scores
-
-
-def _top_k_float64(
-    array: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-    labels, _ = top_k(array, k)
-    return labels, np.take_along_axis(array, labels, axis=1)  # scores as given, not as float32
+    spare = 0 if pairs is None else int(np.diff(pairs.indptr).max(initial=0))
+    labels, _ = top_k(array, depth + spare)
+    # Scores as given, not as float32.
+    return pack_topk(labels, np.take_along_axis(array, labels, axis=1), n_labels=shape[1])
 
 
 def _pack_ids(ids: NDArray[np.integer], shape: tuple[int, int]) -> sp.csr_array:
@@ -268,22 +213,17 @@ def _check_finite(scores: NDArray[np.floating]) -> None:
         )
 
 
-def _with_empty_rows(ranking: Ranking) -> Ranking:
-    empty = np.count_nonzero(ranking.positives == 0)
-    if ranking.truth.nnz == 0:
+def _about_empty_rows(ranking: Ranking, drop: bool) -> Ranking:
+    """Say that rows have no label, and leave them out if wanted."""
+    full = ranking.positives > 0
+    if not full.any():
         warnings.warn(
             "No row of `y_true` has a label, so metrics of hits are 0. Check rows and split.",
             UndefinedMetricWarning,
             stacklevel=4,
         )
-    elif empty:
-        logger.info("%d of %d rows have no label and count as misses", empty, len(ranking.labels))
-    return ranking
-
-
-def _without_empty_rows(ranking: Ranking) -> Ranking:
-    if ranking.truth.nnz == 0:
-        return _with_empty_rows(ranking)
-    full = ranking.positives > 0
-    logger.info("%d of %d rows have no label and were dropped", np.sum(~full), full.size)
-    return ranking.take(full)
+        return ranking
+    if not full.all():
+        what = "were dropped" if drop else "count as misses"
+        logger.info("%d of %d rows have no label and %s", np.sum(~full), full.size, what)
+    return ranking.take(full) if drop else ranking

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skxc.metrics._inputs import Ranking, check_k, rank, ranked_positions
+from skxc.metrics._inputs import Ranking, check_k, rank
 from skxc.metrics._ranking import discounts, ideal_gain, mean
+from skxc.utils._sparse import pick, ranked_positions
 
 # (a, b) of the benchmark sets: products, encyclopedia articles, and everything else.
 PRESETS = {"default": (0.55, 1.5), "amazon": (0.6, 2.6), "wikipedia": (0.5, 0.4)}
@@ -189,8 +190,7 @@ def gains_and_best(
     weighted = ranking.truth.copy()
     weighted.data = weights[weighted.indices]
     at = ranked_positions(weighted, k)
-    best = np.where(at >= 0, weighted.data[at], 0.0) if weighted.nnz else np.zeros(at.shape)
-    return gains, best
+    return gains, np.where(at >= 0, pick(weighted.data, at), 0.0)
 
 
 def _ratio(achieved: float, best: float) -> float:

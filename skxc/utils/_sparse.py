@@ -6,6 +6,7 @@ one, an absent entry is not), ranks go best first, and ties go to the lower labe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 TopK = tuple[NDArray[np.integer], NDArray[np.float32]]
 
-# Rows that are normalised at once.
-BLOCK_ROWS = 4096
+# Rows that are normalised at once, and scores that are sorted at once.
+BLOCK_ROWS, BLOCK_ENTRIES = 4096, 2**21
 
 
 def row_ids(matrix: sp.csr_array) -> NDArray[np.int64]:
@@ -50,15 +51,57 @@ def rank_rows(scores: sp.csr_array, k: int) -> TopK:
     scores : ndarray of float32, shape (n, k)
         Their scores; -inf where a row runs out.
     """
-    rows = row_ids(scores)
-    order = np.lexsort((scores.indices, -scores.data.astype(np.float64), rows))
-    rank = np.arange(scores.nnz) - scores.indptr[rows]
-    keep = rank < k
-    indices = np.full((scores.shape[0], k), -1, dtype=index_dtype(scores.shape[1]))
-    values = np.full((scores.shape[0], k), -np.inf, dtype=np.float32)
-    indices[rows[keep], rank[keep]] = scores.indices[order][keep]
-    values[rows[keep], rank[keep]] = scores.data[order][keep]
-    return indices, values
+    scores = scores if scores.has_sorted_indices else scores.sorted_indices()
+    at = ranked_positions(scores, k)
+    labels = pick(scores.indices, at).astype(index_dtype(scores.shape[1]))
+    values = pick(scores.data, at).astype(np.float32)
+    return np.where(at < 0, -1, labels), np.where(at < 0, np.float32(-np.inf), values)
+
+
+def ranked_positions(scores: sp.csr_array, depth: int) -> NDArray[np.int64]:
+    """Return where the best entries of every row are stored, best first, ties to the lower column.
+
+    Parameters
+    ----------
+    scores : csr_array of shape (n, L)
+        Finite values, sorted columns.
+    depth : int
+        Number of columns of the result.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, depth)
+        Positions in ``scores.data``; -1 where a row runs out.
+    """
+    ranked = np.full((scores.shape[0], depth), -1, dtype=np.int64)
+    lengths = np.diff(scores.indptr)
+    for rows in _rows_of_similar_length(lengths):
+        slot = np.arange(lengths[rows].max())
+        inside = slot < lengths[rows, None]
+        at = np.where(inside, scores.indptr[rows, None].astype(np.int64) + slot, -1)
+        order = np.argsort(
+            np.where(inside, np.negative(scores.data[at], dtype=np.float64), np.inf),
+            axis=1,
+            kind="stable",
+        )
+        best = np.take_along_axis(at, order[:, :depth], axis=1)
+        ranked[rows, : best.shape[1]] = best
+    return ranked
+
+
+def _rows_of_similar_length(lengths: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+    """Yield blocks of non-empty rows that padding makes at most twice as large."""
+    power = np.ceil(np.log2(np.maximum(lengths, 1)))
+    for value in np.unique(power[lengths > 0]):
+        rows = np.flatnonzero((power == value) & (lengths > 0))
+        height = max(1, int(BLOCK_ENTRIES // 2**value))
+        for start in range(0, rows.size, height):
+            yield rows[start : start + height]
+
+
+def pick(values: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the values at positions of which all may be padding."""
+    return values[at] if values.size else np.zeros(at.shape, dtype=values.dtype)
 
 
 def top_k(scores: NDArray[np.floating], k: int) -> TopK:

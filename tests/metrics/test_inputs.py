@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
 from skxc.metrics import evaluate, precision_at_k, recall_at_k
-from skxc.metrics._inputs import _rows_of_similar_length, ranked_positions, stored_in
+from skxc.metrics._inputs import stored_in
 from tests.metrics.naive import coo_to_csr, random_case, ranked_lists
 
 TRUTH = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
@@ -222,27 +222,6 @@ def test_refusals_name_the_argument():
     refuses("`filter_pairs` must have the shape", TRUTH, SCORES, filter_pairs=sp.csr_array((3, 3)))
     for k in (0, -1, 2.0, True, None, "5"):
         refuses("`k` must be an integer of at least 1", TRUTH, SCORES, k)
-
-
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("depth", [1, 3, 20])
-def test_ranked_positions_against_sorting(seed, depth):
-    _, scores, _ = random_case(seed)
-    at = ranked_positions(scores, depth)
-    assert at.shape == (scores.shape[0], depth)
-    for row, ranked in enumerate(ranked_lists(scores)):
-        labels = [int(scores.indices[position]) for position in at[row] if position >= 0]
-        assert labels == [label for label, _ in ranked[:depth]]
-        inside = (at[row] >= scores.indptr[row]) & (at[row] < scores.indptr[row + 1])
-        assert (inside | (at[row] == -1)).all()
-
-
-def test_rows_of_very_different_length_are_not_padded_together():
-    lengths = np.array([0, 1, 100_000, 3, 2, 4, 1, 0])
-    blocks = list(_rows_of_similar_length(lengths))
-    assert sorted(np.concatenate(blocks).tolist()) == [1, 2, 3, 4, 5, 6]
-    for rows in blocks:
-        assert lengths[rows].max() <= 2 * lengths[rows].min()
 
 
 def test_stored_in_against_sets():

@@ -4,12 +4,14 @@ import scipy.sparse as sp
 
 from skxc.utils import _sparse
 from skxc.utils._sparse import (
+    _rows_of_similar_length,
     drop_pairs,
     index_dtype,
     normalize_rows,
     pack_topk,
     pair_ids,
     rank_rows,
+    ranked_positions,
     row_ids,
     top_k,
 )
@@ -58,6 +60,28 @@ def test_rank_rows(k):
     for row in range(12):
         found = list(zip(indices[row].tolist(), scores[row].tolist(), strict=True))
         assert found == naive_rank(stored_entries(matrix, row), k)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("depth", [1, 3, 20])
+def test_ranked_positions_against_sorting(seed, depth):
+    scores = random_scores(seed).sorted_indices()
+    at = ranked_positions(scores, depth)
+    assert at.shape == (12, depth)
+    for row in range(12):
+        labels = [int(scores.indices[position]) for position in at[row] if position >= 0]
+        expected = naive_rank(stored_entries(scores, row), depth)
+        assert labels == [label for label, _ in expected if label >= 0]
+        inside = (at[row] >= scores.indptr[row]) & (at[row] < scores.indptr[row + 1])
+        assert (inside | (at[row] == -1)).all()
+
+
+def test_rows_of_very_different_length_are_not_padded_together():
+    lengths = np.array([0, 1, 100_000, 3, 2, 4, 1, 0])
+    blocks = list(_rows_of_similar_length(lengths))
+    assert sorted(np.concatenate(blocks).tolist()) == [1, 2, 3, 4, 5, 6]
+    for rows in blocks:
+        assert lengths[rows].max() <= 2 * lengths[rows].min()
 
 
 def test_rank_rows_does_not_need_sorted_columns():
