@@ -21,27 +21,40 @@ if TYPE_CHECKING:
         LinearTreeXC,
         UnifiedXC,
     )
+    from skxc.estimators._dual_encoder import ClassifierStage, JointVectors
+    from skxc.estimators._graph_regularized import Bandit, GraphTerms
+    from skxc.estimators._label_graph import Classifiers, LabelClusters, Ranker
+    from skxc.estimators._learned_index import Edges, IndexClusters, LabelClassifiers
+    from skxc.estimators._unified import LabelPool, LabelTable, TwoHeads
+    from skxc.graphs import Pruning, RandomWalk
     from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
+    from skxc.linear import LabelTree, Solver
     from skxc.persistence import load, save
+    from skxc.ranking import NeighborVotes
+    from skxc.training import LabelQueries, Training
 
 __version__ = "0.2.0"
 
-_MODULES = {
-    "AnchorGraph": "labels",
-    "DualEncoderXC": "estimators",
-    "FusionXC": "estimators",
-    "GraphRegularizedXC": "estimators",
-    "KNeighborsXC": "estimators",
-    "LabelGraph": "labels",
-    "LabelGraphXC": "estimators",
-    "LabelTexts": "labels",
-    "LearnedIndexXC": "estimators",
-    "LinearTreeXC": "estimators",
-    "TopKCalibrator": "calibration",
-    "UnifiedXC": "estimators",
-    "load": "persistence",
-    "save": "persistence",
+# Where every name is: estimators, their parts, and what they are given.
+_NAMES = {
+    "calibration": ("TopKCalibrator",),
+    "estimators": (
+        *("DualEncoderXC", "FusionXC", "GraphRegularizedXC", "KNeighborsXC", "LabelGraphXC"),
+        *("LearnedIndexXC", "LinearTreeXC", "UnifiedXC"),
+    ),
+    "estimators._dual_encoder": ("ClassifierStage", "JointVectors"),
+    "estimators._graph_regularized": ("Bandit", "GraphTerms"),
+    "estimators._label_graph": ("Classifiers", "LabelClusters", "Ranker"),
+    "estimators._learned_index": ("Edges", "IndexClusters", "LabelClassifiers"),
+    "estimators._unified": ("LabelPool", "LabelTable", "TwoHeads"),
+    "graphs": ("Pruning", "RandomWalk"),
+    "labels": ("AnchorGraph", "LabelGraph", "LabelTexts"),
+    "linear": ("LabelTree", "Solver"),
+    "persistence": ("load", "save"),
+    "ranking": ("NeighborVotes",),
+    "training": ("LabelQueries", "Training"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 _ROOMS = (
     "base",
     "batching",
@@ -63,22 +76,43 @@ _ROOMS = (
     "model_selection",
     "negatives",
     "persistence",
+    "presets",
     "ranking",
     "training",
 )
 
 __all__ = [
     "AnchorGraph",
+    "Bandit",
+    "ClassifierStage",
+    "Classifiers",
     "DualEncoderXC",
+    "Edges",
     "FusionXC",
     "GraphRegularizedXC",
+    "GraphTerms",
+    "IndexClusters",
+    "JointVectors",
     "KNeighborsXC",
+    "LabelClassifiers",
+    "LabelClusters",
     "LabelGraph",
     "LabelGraphXC",
+    "LabelPool",
+    "LabelQueries",
+    "LabelTable",
     "LabelTexts",
+    "LabelTree",
     "LearnedIndexXC",
     "LinearTreeXC",
+    "NeighborVotes",
+    "Pruning",
+    "RandomWalk",
+    "Ranker",
+    "Solver",
     "TopKCalibrator",
+    "Training",
+    "TwoHeads",
     "UnifiedXC",
     "__version__",
     "load",
