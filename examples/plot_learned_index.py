@@ -9,7 +9,7 @@ same clusters to start with, and the same number of epochs.
 
 import matplotlib.pyplot as plt
 
-from skxc import LearnedIndexXC
+from skxc import IndexClusters, LearnedIndexXC
 from skxc.datasets import make_planted_xc
 from skxc.metrics import recall_at_k
 
@@ -19,9 +19,10 @@ data = make_planted_xc(
 
 # %%
 # The second stage of the first model keeps the edges of the tree; that of the second one learns.
+settings = {"clusters": IndexClusters(n_epochs=6), "n_epochs": 6, "random_state": 0}
 models = {
-    "tree": LearnedIndexXC(tree_epochs=12, n_epochs=0, random_state=0),
-    "learned index": LearnedIndexXC(tree_epochs=6, n_epochs=6, random_state=0),
+    "tree": LearnedIndexXC(edges=False, **settings),
+    "learned index": LearnedIndexXC(**settings),
 }
 for model in models.values():
     model.fit(data.train_texts, data.train_labels)

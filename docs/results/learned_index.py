@@ -1,27 +1,25 @@
-"""Learned index against the tree that it starts from, and with a sparse ranker.
+"""Learned index against the tree that it starts from.
 
-    python docs/results/learned_index.py FOLDER [--seed 0 1 2] [--params "n_scored=100"]
-        [--ranker "LinearTreeXC()"] [--beam 2 5] [--variant "name: edge_init='random'" ...]
-        [--no-tree] [--hold-out N]
+    python docs/results/learned_index.py FOLDER [--seed 0 1 2]
+        [--params "classifiers__n_scored=100"] [--beam 2 5]
+        [--variant "name: edges__beta=100.0" ...] [--no-tree] [--hold-out N]
 
-Per seed: the learned index, the same model re-ranked (with --ranker; both share one training), and
-the tree, which trains for as many epochs with its edges fixed. --params is given to all of them,
-"tree, beam x 3" follows three times as many clusters, and --beam adds both models with other
-numbers of clusters. --variant measures changes of the learned index instead. --hold-out scores
-training rows that are held out, not the test rows. One JSON line each, percent; see
-docs/results/learned_index.md.
+Per seed: the learned index, and the tree, which trains for as many epochs with its edges fixed.
+--params is given to both, "tree, beam x 3" follows three times as many clusters, and --beam adds
+both models with other numbers of clusters. --variant measures changes of the learned index instead.
+--hold-out scores training rows that are held out, not the test rows. One JSON line each, percent;
+see docs/results/learned_index.md.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from skxc import LearnedIndexXC, LinearTreeXC, benchmark
+from skxc import LearnedIndexXC, benchmark
 from skxc.encoders import BagEncoder
-from skxc.linear import SparseRanker
 
-# What --params, --variant and --ranker can name.
-NAMES = {"BagEncoder": BagEncoder, "LinearTreeXC": LinearTreeXC, "SparseRanker": SparseRanker}
+# What --params and --variant can name.
+NAMES = {"BagEncoder": BagEncoder}
 
 
 def report(data, model, about, name, fit_cpu_s):
@@ -50,7 +48,7 @@ def narrower(data, model, about, name, fit_cpu_s, beams):
 
 def fit(data, seed, **params):
     """Return a fitted learned index, and the CPU seconds."""
-    model = LearnedIndexXC(random_state=seed, **params)
+    model = LearnedIndexXC(random_state=seed).set_params(**params)
     return model, benchmark.fit(model, data)["fit_cpu_s"]
 
 
@@ -58,8 +56,6 @@ def main(options):
     """Run what was asked for."""
     data = benchmark.load_folder(options.folder, hold_out=options.hold_out, texts=options.texts)
     common = eval(f"dict({options.params})", NAMES)
-    budget = LearnedIndexXC(**common)
-    epochs = budget.tree_epochs + budget.n_epochs
     about = {"dataset": options.folder.name, "params": options.params, "hold_out": options.hold_out}
     for seed in options.seed:
         about["seed"] = seed
@@ -69,16 +65,12 @@ def main(options):
             report(data, model, about, name, cost)
         if options.variant:
             continue
-        ranker = eval(options.ranker, NAMES) if options.ranker else None
-        model, cost = fit(data, seed, sparse_ranker=ranker, **common)
-        if options.ranker:
-            report(data, model, about, f"learned index + {options.ranker}", cost)
-        model.set_params(sparse_ranker=None)
+        model, cost = fit(data, seed, **common)
         report(data, model, about, "learned index", cost)
         narrower(data, model, about, "learned index", cost, options.beam)
         if options.no_tree:
             continue
-        tree, cost = fit(data, seed, **{**common, "tree_epochs": epochs, "n_epochs": 0})
+        tree, cost = fit(data, seed, **{**common, "edges": False})
         report(data, tree, about, "tree", cost)
         narrower(data, tree, about, "tree", cost, options.beam)
         tree.set_params(beam_width=3 * tree.sizes_.beam_width)
@@ -90,7 +82,6 @@ if __name__ == "__main__":
     benchmark.add_run_arguments(parser)
     parser.add_argument("--params", default="")
     parser.add_argument("--variant", nargs="+", default=[])
-    parser.add_argument("--ranker")
     parser.add_argument("--no-tree", action="store_true")
     parser.add_argument("--beam", type=int, nargs="+", default=[])
     main(parser.parse_args())
