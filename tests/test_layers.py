@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "indices": {"ranking", "utils", "exceptions"},
     "encoders": {"utils"},
     "clustering": {"utils"},
-    "datasets": {"labels", "utils"},
+    "datasets": {"labels", "metrics", "utils"},
     "metrics": {"utils"},
     "calibration": {"utils"},
     "persistence": {"utils", "exceptions"},

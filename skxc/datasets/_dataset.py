@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-if TYPE_CHECKING:
-    from skxc.labels import AnchorGraph, LabelGraph
+from skxc.labels import AnchorGraph, LabelGraph
 
 
 class Anchors(NamedTuple):
@@ -144,8 +144,6 @@ class XCDataset:
         ValueError
             If there is no such graph.
         """
-        from skxc.labels import LabelGraph
-
         _check_known("graphs", name, self.graphs)
         return LabelGraph(self.graphs[name])
 
@@ -174,42 +172,31 @@ class XCDataset:
         ValueError
             If `names` is empty, or one of them is unknown or has no texts.
         """
-        from skxc.labels import AnchorGraph
-
-        names = (
-            list(self.anchors) if names is None else [names] if isinstance(names, str) else names
-        )
+        names = list(self.anchors) if names is None else names
+        names = [names] if isinstance(names, str) else names
         if not names:
             raise ValueError(
                 "`names` is empty, but an anchor graph needs at least one set of anchors."
             )
         for name in names:
             _check_known("anchors", name, self.anchors)
+            if self.anchors[name].texts is None:
+                raise ValueError(
+                    f"anchors[{name!r}] has no texts, but an anchor graph needs one text per node. "
+                    "Add them, or use the links as features."
+                )
         sets = [self.anchors[name] for name in names]
-        edges = np.cumsum([0, *(nodes.sample_anchors.shape[1] for nodes in sets)]).tolist()
-        groups = {name: (edges[i], edges[i + 1]) for i, name in enumerate(names)}
+        widths = [nodes.sample_anchors.shape[1] for nodes in sets]
+        groups = dict(zip(names, pairwise(np.cumsum([0, *widths]).tolist()), strict=True))
+        sides = [nodes.label_anchors for nodes in sets]
         labels = None
-        if any(nodes.label_anchors is not None for nodes in sets):
-            sides = [self._label_anchors(nodes) for nodes in sets]
-            labels = sp.csr_array(sp.hstack(sides, format="csr"))
+        if any(side is not None for side in sides):
+            none = [sp.csr_array((self.n_labels, width), dtype=np.float32) for width in widths]
+            given = [none[i] if side is None else side for i, side in enumerate(sides)]
+            labels = sp.csr_array(sp.hstack(given, format="csr"))
         samples = sp.csr_array(sp.hstack([nodes.sample_anchors for nodes in sets], format="csr"))
-        texts = [text for name in names for text in self._anchor_texts(name)]
+        texts = [text for nodes in sets for text in nodes.texts or ()]
         return AnchorGraph(labels, texts=texts, groups=groups), samples
-
-    def _label_anchors(self, nodes: Anchors) -> sp.csr_array:
-        if nodes.label_anchors is not None:
-            return nodes.label_anchors
-        shape = (self.n_labels, nodes.sample_anchors.shape[1])
-        return sp.csr_array(shape, dtype=np.float32)
-
-    def _anchor_texts(self, name: str) -> list[str]:
-        texts = self.anchors[name].texts
-        if texts is None:
-            raise ValueError(
-                f"anchors[{name!r}] has no texts, but an anchor graph needs one text per node. "
-                "Add them, or use the links as features."
-            )
-        return texts
 
 
 def _check_known(kind: str, name: str, known: Mapping[str, object]) -> None:

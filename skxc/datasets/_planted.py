@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 
 from skxc.datasets._dataset import Anchors, XCDataset
 from skxc.datasets._ones import ones
+from skxc.metrics import evaluate
 from skxc.utils._random import root_seed, stream
-from skxc.utils._sparse import pair_ids, rank_rows, row_ids
+from skxc.utils._sparse import row_ids
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -224,14 +225,10 @@ def bayes_scores(dataset: PlantedXC, k: Sequence[int] = (1, 3, 5, 10)) -> dict[s
     """
     if dataset.test_labels is None:
         raise ValueError("`dataset` has no test labels. Use the one that make_planted_xc returned.")
-    indices, _ = rank_rows(dataset.test_relevance, max(k))
-    cells = np.arange(dataset.n_test)[:, None] * dataset.n_labels + indices
-    hits = np.isin(cells, pair_ids(dataset.test_labels)) & (indices >= 0)
-    n_relevant = np.diff(dataset.test_labels.indptr)[:, None]
-    found = np.cumsum(hits, axis=1)
-    scores = {f"P@{depth}": found[:, depth - 1].mean() / depth for depth in k}
-    scores |= {f"R@{depth}": (found[:, [depth - 1]] / n_relevant).mean() for depth in k}
-    return {name: float(score) for name, score in scores.items()}
+    names = {f"P@{depth}": f"precision@{depth}" for depth in k}
+    names |= {f"R@{depth}": f"recall@{depth}" for depth in k}
+    found = evaluate(dataset.test_labels, dataset.test_relevance, metrics=list(names.values()))
+    return {short: found[name] for short, name in names.items()}
 
 
 # ---------------------------------------------------------------- labels
@@ -367,28 +364,29 @@ class _Words:
         return ones(rows, numbers.ravel(), (len(numbers), len(self.vocabulary)))
 
 
+@dataclass(frozen=True)
 class _Nodes:
     """Metadata nodes: node m belongs to topic m modulo C; if M < C, topic c to node c modulo M."""
 
-    def __init__(
-        self, n_topics: int, n_anchors: int, noise: float, rng: np.random.Generator
-    ) -> None:
-        self._n_topics, self._n_anchors, self._noise, self._rng = n_topics, n_anchors, noise, rng
+    n_topics: int
+    n_anchors: int
+    noise: float
+    rng: np.random.Generator
 
     def texts(self) -> list[str]:
-        if self._n_anchors <= self._n_topics:
-            return [f"node{m}" for m in range(self._n_anchors)]
-        return [f"node{m % self._n_topics} kind{m}" for m in range(self._n_anchors)]
+        if self.n_anchors <= self.n_topics:
+            return [f"node{m}" for m in range(self.n_anchors)]
+        return [f"node{m % self.n_topics} kind{m}" for m in range(self.n_anchors)]
 
     def link(self, topic_rows: Ints) -> sp.csr_array:
         """Link every row to one node of each of its topics, except where noise picks any node."""
-        n_choices = np.maximum(1, -(-(self._n_anchors - topic_rows) // self._n_topics))
-        choice = self._rng.integers(n_choices)
-        nodes = (topic_rows + choice * self._n_topics) % self._n_anchors
-        is_noise = self._rng.random(nodes.shape) < self._noise
-        nodes = np.where(is_noise, self._rng.integers(self._n_anchors, size=nodes.shape), nodes)
+        n_choices = np.maximum(1, -(-(self.n_anchors - topic_rows) // self.n_topics))
+        choice = self.rng.integers(n_choices)
+        nodes = (topic_rows + choice * self.n_topics) % self.n_anchors
+        is_noise = self.rng.random(nodes.shape) < self.noise
+        nodes = np.where(is_noise, self.rng.integers(self.n_anchors, size=nodes.shape), nodes)
         rows = np.repeat(np.arange(len(nodes)), nodes.shape[1])
-        return ones(rows, nodes.ravel(), (len(nodes), self._n_anchors))
+        return ones(rows, nodes.ravel(), (len(nodes), self.n_anchors))
 
 
 def _rewired(graph: sp.csr_array, noise: float, rng: np.random.Generator) -> sp.csr_array:
