@@ -7,7 +7,6 @@ from skxc.fusion._candidates import Candidates, collect_candidates
 from skxc.fusion._combiner import Combiner
 from skxc.fusion._learn import Learned, learn_combiner
 from skxc.fusion._objective import Objective, make_objective
-from skxc.fusion._rerank import RerankFusion, score_candidates, takes
 
 __all__ = [
     "BoostedTrees",
@@ -15,10 +14,7 @@ __all__ = [
     "Combiner",
     "Learned",
     "Objective",
-    "RerankFusion",
     "collect_candidates",
     "learn_combiner",
     "make_objective",
-    "score_candidates",
-    "takes",
 ]

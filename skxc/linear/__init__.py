@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from skxc.linear._chunks import ChunkedWeights
-from skxc.linear._ranker import SparseRanker
 from skxc.linear._search import search
 from skxc.linear._solver import Solver
 from skxc.linear._text import vectorize_one
@@ -15,7 +14,6 @@ __all__ = [
     "ChunkedWeights",
     "LabelTree",
     "Solver",
-    "SparseRanker",
     "grow_trees",
     "label_vectors",
     "search",
