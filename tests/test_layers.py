@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "model_selection": {"metrics", "utils"},
     "base": {"labels", "utils", "exceptions"},
     "labels": {"utils", "exceptions"},
-    "_params": set(),
+    "_params": {"utils"},
     "exceptions": set(),
     "utils": set(),
 }
