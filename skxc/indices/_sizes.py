@@ -93,7 +93,7 @@ def index_sizes(
     if alpha is None:
         alpha = min(10.0, max(1.0, n_clusters / 5))
     elif alpha > max(1, n_clusters / 4):
-        _warn("alpha", alpha, n_clusters / 5, f"the {n_clusters} clusters")
+        _warn("alpha", alpha, max(1, n_clusters / 5), f"the {n_clusters} clusters")
     if beta is None:
         beta = SAFE_BETA * kappa
     elif beta > LARGEST_BETA * kappa:

@@ -55,6 +55,11 @@ def test_unsafe_gains_warn(given):
         index_sizes(100, 10, n_clusters=16, edges_per_cluster=100, **given)
 
 
+def test_a_plain_softmax_is_always_safe():
+    with pytest.warns(UserWarning, match="Pass at most 1, or None"):
+        index_sizes(100, 10, n_clusters=2, alpha=5.0)
+
+
 def test_the_edge_of_the_safe_zone_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
