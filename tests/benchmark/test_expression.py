@@ -4,7 +4,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion
 
-from skxc import KNeighborsXC
+from skxc import KNeighborsXC, LabelPool, UnifiedXC, presets
 from skxc.benchmark import build_estimator
 
 
@@ -37,6 +37,26 @@ def test_positional_lists_tuples_and_dicts():
     assert built.vectorizer.transformer_weights == {"w": 2.0}
 
 
+def test_parts_are_calls():
+    built = build_estimator("UnifiedXC(pool=LabelPool(size=2048), n_epochs=3)")
+    assert type(built) is UnifiedXC
+    assert type(built.pool) is LabelPool
+    assert (built.pool.size, built.n_epochs) == (2048, 3)
+
+
+@pytest.mark.parametrize("name", presets.__all__)
+def test_a_preset_is_called_by_its_name(name):
+    assert repr(build_estimator(f"{name}(scale='paper')")) == repr(
+        getattr(presets, name)(scale="paper")
+    )
+    assert repr(build_estimator(name)) == repr(getattr(presets, name)())
+
+
+def test_a_preset_takes_nested_parameters():
+    built = build_estimator("ngame(n_epochs=3, encoder__dim=32, training=Training(patience=2))")
+    assert (built.n_epochs, built.encoder.dim, built.training.patience) == (3, 32, 2)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -53,6 +73,8 @@ def test_positional_lists_tuples_and_dicts():
         "KNeighborsXC().fit",
         "load('somewhere')",
         "Pipeline()",
+        "make_loss('softmax')",
+        "presets.ngame()",
     ],
 )
 def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
@@ -67,7 +89,9 @@ def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
     [
         ("KNeighborsXC(", "not an estimator expression"),
         ("KNeigborsXC()", "Did you mean KNeighborsXC?"),
-        ("Nothing()", "'Nothing' is no public class"),
+        ("Nothing()", "'Nothing' is no class or preset"),
+        ("ngane()", "Did you mean ngame?"),
+        ("ngame(n_epoch=3)", "cannot be built: .*n_epoch"),
         ("KNeighborsXC(neighbours=3)", "cannot be built: .*neighbours"),
         ("TfidfVectorizer()", "TfidfVectorizer, which is not a classifier"),
         ("3", "int, which is not a classifier"),

@@ -86,7 +86,7 @@ def test_a_failing_run_leaves_its_error_and_the_others_go_on(text_folder, capfd)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["KNeighbours()"], "'KNeighbours' is no public class"),
+        (["KNeighbours()"], "'KNeighbours' is no class or preset"),
         (["KNeighborsXC()", "--graph", "kind"], "takes no graph"),
         (["KNeighborsXC()", "--label-graph", "far"], "'far'"),
         (["KNeighborsXC()", "--shuffle-graph"], "--shuffle-graph needs a graph"),
