@@ -10,7 +10,6 @@ from skxc.benchmark._data import (
     NO_GRAPH,
     GraphChoice,
     add_run_arguments,
-    fit_arguments,
     load_folder,
     prepare,
     sample_rows,
@@ -18,8 +17,8 @@ from skxc.benchmark._data import (
 )
 from skxc.benchmark._expression import build_estimator
 from skxc.benchmark._measure import fit, predict
-from skxc.benchmark._run import check_run, run, write_line
-from skxc.benchmark._scores import METRICS, by_frequency, n_predictions, percentages
+from skxc.benchmark._run import run, write_line
+from skxc.benchmark._scores import METRICS, by_frequency, percentages
 from skxc.benchmark._tables import markdown_table, summary_table
 
 __all__ = [
@@ -29,12 +28,9 @@ __all__ = [
     "add_run_arguments",
     "build_estimator",
     "by_frequency",
-    "check_run",
     "fit",
-    "fit_arguments",
     "load_folder",
     "markdown_table",
-    "n_predictions",
     "percentages",
     "predict",
     "prepare",

@@ -45,21 +45,24 @@ def wait(process: subprocess.Popen) -> float | None:
     return round(peak / 1024, 1) if peak else None
 
 
-def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat after the command's name, or nothing if it has ended."""
+def _read(pid: int, name: str) -> str:
+    """Return the content of /proc/PID/NAME, empty if the process has ended."""
     try:
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (_PROC / str(pid) / name).read_text()
     except OSError:
-        return []
+        return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the command's name."""
+    return _read(pid, "stat").rpartition(")")[2].split()
 
 
 def _descendants(pid: int) -> list[int]:
     """Return the processes below `pid`: children, their children and so on."""
-    if not _PROC.is_dir():
-        return []
     children: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+    for entry in _PROC.glob("[0-9]*"):
+        if fields := _stat(int(entry.name)):
             children.setdefault(int(fields[1]), []).append(int(entry.name))
     found = list(children.get(pid, []))
     for child in found:  # the list grows while it is read
@@ -74,8 +77,5 @@ def _cpu_of(pid: int) -> float:
 
 def _high_water_kib(pid: int) -> int:
     """Return the peak resident memory of one process in KiB, 0 if it has ended."""
-    try:
-        lines = (_PROC / str(pid) / "status").read_text().splitlines()
-    except OSError:
-        return 0
+    lines = _read(pid, "status").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

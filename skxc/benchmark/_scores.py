@@ -57,13 +57,9 @@ def by_frequency(
     scores: sp.csr_array, data: XCDataset, *, k: int = 5, n_bins: int = 10
 ) -> FrequencyBins:
     """Return :func:`skxc.inspection.precision_by_frequency` of scores on the test rows."""
+    pairs, frequency = data.test_filter, _label_frequency(data)
     return precision_by_frequency(
-        data.test_labels,
-        scores,
-        _label_frequency(data),
-        k=k,
-        n_bins=n_bins,
-        filter_pairs=data.test_filter,
+        data.test_labels, scores, frequency, k=k, n_bins=n_bins, filter_pairs=pairs
     )
 
 

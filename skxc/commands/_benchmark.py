@@ -9,14 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from skxc.benchmark import (
-    add_run_arguments,
-    check_run,
-    load_folder,
-    run,
-    summary_table,
-    write_line,
-)
+from skxc.benchmark import add_run_arguments, load_folder, run, summary_table, write_line
+from skxc.benchmark._run import check_run
 from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
 
 DESCRIPTION = """\

@@ -13,15 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skxc.benchmark import (
-    by_frequency,
-    fit,
-    markdown_table,
-    n_predictions,
-    percentages,
-    predict,
-    prepare,
-)
+from skxc.benchmark import by_frequency, fit, markdown_table, percentages, predict, prepare
+from skxc.benchmark._scores import n_predictions
 from skxc.commands._predict import label_lines
 from skxc.datasets import XCDataset, load_debian_related
 from skxc.inspection import plot_precision_by_frequency

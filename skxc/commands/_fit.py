@@ -11,7 +11,7 @@ from typing import Any
 from skxc.benchmark import build_estimator, fit, load_folder, prepare
 from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
 from skxc.datasets import XCDataset, labels_from_names
-from skxc.datasets._lines import read_lines
+from skxc.datasets._lines import malformed, read_lines
 
 DESCRIPTION = """\
 Fit an estimator and save it as a folder.
@@ -104,7 +104,5 @@ def _read_label_texts(path: Path) -> dict[str, str]:
     pairs = [line.partition("\t") for line in read_lines(path)]
     for number, (_, tab, _) in enumerate(pairs, start=1):
         if not tab:
-            raise ValueError(
-                f"{path}, line {number}: no tab. Write the label's name, a tab, its text."
-            )
+            raise malformed(path, number, "no tab. Write the label's name, a tab, its text.")
     return {name: text for name, _, text in pairs}

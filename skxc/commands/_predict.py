@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -43,8 +43,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"-k must be at least 1, but is {options.k}.")
     estimator = load(options.model)
     with options.texts.open(encoding="utf-8") if options.texts else nullcontext(sys.stdin) as file:
-        texts = (line.rstrip("\r\n") for line in file)
-        for block in _blocks(tqdm(texts, desc="predict", unit="text", disable=None)):
+        lines = tqdm(file, desc="predict", unit="text", disable=None)
+        texts = (line.rstrip("\r\n") for line in lines)
+        while block := list(islice(texts, BLOCK_TEXTS)):
             for line in label_lines(estimator, block, options.k):
                 sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -59,9 +60,3 @@ def label_lines(estimator: Any, texts: list[str], k: int) -> Iterator[str]:
     for labels, scores in zip(*estimator.predict_topk(texts, k=k), strict=True):
         found = zip(labels, scores, strict=True)
         yield "\t".join(f"{names[label]}\t{score:.4g}" for label, score in found if label >= 0)
-
-
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    source = iter(texts)
-    while block := list(islice(source, BLOCK_TEXTS)):
-        yield block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 from skxc.datasets._dataset import XCDataset
 from skxc.datasets._npz_folder import read_npz_folder
@@ -32,6 +32,4 @@ def load_debian_related() -> XCDataset:
     >>> data.train_texts[2]
     '0install core : cross-distribution packaging system (non-GUI parts)'
     """
-    source = resources.files("skxc.datasets") / "data" / "debian_related"
-    with resources.as_file(source) as folder:
-        return read_npz_folder(folder)
+    return read_npz_folder(Path(__file__).parent / "data" / "debian_related")

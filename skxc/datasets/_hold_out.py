@@ -112,20 +112,16 @@ def _reversed_pairs(
     data: XCDataset, held: NDArray[np.intp], kept: NDArray[np.intp]
 ) -> sp.csr_array:
     """Return the pairs (a, b) of held-out rows whose reverse (b, a) is a pair of a kept row."""
-    shape = (len(held), data.n_labels)
     if data.train_ids is None or data.label_names is None:
-        return sp.csr_array(shape, dtype=np.float32)
+        return sp.csr_array((len(held), data.n_labels), dtype=np.float32)
     label = {name: j for j, name in enumerate(data.label_names)}
-    row = {data.train_ids[i]: i for i in kept}
-    pairs = [
-        (i, j)
-        for i, sample in enumerate(held)
-        if (own := label.get(data.train_ids[sample])) is not None
-        for j in data.train_labels.indices[slice(*data.train_labels.indptr[sample : sample + 2])]
-        if (other := row.get(data.label_names[j])) is not None and data.train_labels[other, own]
-    ]
-    rows, columns = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    return ones(rows, columns, shape)
+    own = np.array([label.get(name, -1) for name in data.train_ids])
+    named = np.flatnonzero(own >= 0)
+    is_label = ones(named, own[named], (data.n_train, data.n_labels))
+    said = is_label[kept].T @ data.train_labels[kept]  # what kept rows say of which labels
+    known = sp.csr_array(data.train_labels[held].multiply(is_label[held] @ said.T))
+    known.data[:] = 1
+    return known
 
 
 def _take(values: Any, rows: NDArray[np.intp]) -> Any:

@@ -168,11 +168,9 @@ def _find(folder: Path, part: str) -> Path | None:
     for place in places:
         for name in _FILES[part]:
             for pattern in (name, f"{name}.gz"):
-                matches = sorted((folder / place).glob(pattern))
-                if part.endswith("bow"):
-                    matches = [path for path in matches if not path.name.startswith(_NO_BOW)]
-                if matches:
-                    return matches[0]
+                for path in sorted((folder / place).glob(pattern)):
+                    if not (part.endswith("bow") and path.name.startswith(_NO_BOW)):
+                        return path
     return None
 
 
@@ -222,8 +220,7 @@ def _read_any(folder: Path, part: str) -> sp.csr_array | None:
 def _complete(folder: Path, encoding: str, fields: dict[str, Any]) -> XCDataset:
     """Add texts and filters, where there are files for them and none were read yet."""
     for side in ("train", "test", "label"):
-        path = _find(folder, f"{side}_texts")
-        if path is not None and f"{side}_texts" not in fields:
+        if f"{side}_texts" not in fields and (path := _find(folder, f"{side}_texts")):
             fields[f"{side}_texts"] = read_lines(path, encoding)
     for side in ("train", "test"):
         path, labels = _find(folder, f"{side}_filter"), fields.get(f"{side}_labels")

@@ -58,7 +58,12 @@ def labels_from_names(
         )
     indices = np.array([column.get(name, -1) for row in rows for name in row], dtype=np.int64)
     if (indices < 0).any():
-        raise _unknown_names(rows, column)
+        unknown = {name: i for i, row in enumerate(rows) for name in row if name not in column}
+        name = min(unknown)
+        raise ValueError(
+            f"{len(unknown)} label names are not in `names`, for example {name!r} of sample "
+            f"{unknown[name]}. Build `names` from all data, or drop these labels first."
+        )
     owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     return ones(owners, indices, (len(rows), len(names))), names
 
@@ -115,12 +120,3 @@ def _name_set(position: int, row: Iterable[str]) -> set[str]:
                 "names are strings. Convert it with str, or drop missing values."
             )
     return found
-
-
-def _unknown_names(rows: list[set[str]], column: dict[str, int]) -> ValueError:
-    unknown = {name: i for i, row in enumerate(rows) for name in row if name not in column}
-    name = min(unknown)
-    return ValueError(
-        f"{len(unknown)} label names are not in `names`, for example {name!r} of sample "
-        f"{unknown[name]}. Build `names` from all data, or drop these labels first."
-    )

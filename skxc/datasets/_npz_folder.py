@@ -34,13 +34,9 @@ LABELS = ("train_labels", "test_labels")
 FILTERS = ("train_filter", "test_filter")
 FEATURES = ("train_features", "test_features", "label_features")
 TEXTS = ("train_texts", "test_texts", "label_texts")
-NAMES = {
-    "train_ids": "train_ids",
-    "test_ids": "test_ids",
-    "label_names": "label_ids",
-    "feature_names": "feature_names",
-}
-_LINE_FIELDS = {**{name: name for name in TEXTS}, **NAMES}
+# Fields of lines, and the names of their files.
+_LINE_FIELDS = {name: name for name in (*TEXTS, "train_ids", "test_ids", "feature_names")}
+_LINE_FIELDS["label_names"] = "label_ids"
 
 
 def read_npz_folder(folder: Path, encoding: str = "utf-8") -> XCDataset:
@@ -73,23 +69,26 @@ def read_npz_folder(folder: Path, encoding: str = "utf-8") -> XCDataset:
 
 def write_npz_folder(dataset: XCDataset, folder: Path) -> None:
     """Write the folder described at the top."""
-    for name in (*LABELS, *FILTERS, *FEATURES):
-        if (matrix := getattr(dataset, name)) is not None:
-            sp.save_npz(folder / f"{name}.npz", matrix)
-    for name, stem in _LINE_FIELDS.items():
-        if (lines := getattr(dataset, name)) is not None:
-            write_lines(folder / f"{stem}.txt.gz", lines)
+    matrices = {name: name for name in (*LABELS, *FILTERS, *FEATURES)}
+    for name, stem in (matrices | _LINE_FIELDS).items():
+        _put(folder / stem, getattr(dataset, name))
     graphs = folder / "graphs"
     if dataset.graphs or dataset.anchors:
         graphs.mkdir()
     for name, graph in dataset.graphs.items():
-        sp.save_npz(graphs / f"label_graph_{name}.npz", graph)
+        _put(graphs / f"label_graph_{name}", graph)
     for name, nodes in dataset.anchors.items():
-        sp.save_npz(graphs / f"sample_anchors_{name}.npz", nodes.sample_anchors)
-        if nodes.label_anchors is not None:
-            sp.save_npz(graphs / f"label_anchors_{name}.npz", nodes.label_anchors)
-        if nodes.texts is not None:
-            write_lines(graphs / f"anchor_texts_{name}.txt.gz", nodes.texts)
+        _put(graphs / f"sample_anchors_{name}", nodes.sample_anchors)
+        _put(graphs / f"label_anchors_{name}", nodes.label_anchors)
+        _put(graphs / f"anchor_texts_{name}", nodes.texts)
+
+
+def _put(path: Path, value: sp.csr_array | list[str] | None) -> None:
+    """Write a matrix or lines, if there are any, to a path without its suffix."""
+    if sp.issparse(value):
+        sp.save_npz(path.with_name(f"{path.name}.npz"), value)
+    elif value is not None:
+        write_lines(path.with_name(f"{path.name}.txt.gz"), value)
 
 
 def read_matrix(path: Path) -> sp.csr_array:

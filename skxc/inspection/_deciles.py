@@ -125,9 +125,8 @@ def precision_by_frequency(
         )
     if n_bins < 1:
         raise ValueError(f"`n_bins` must be at least 1, but is {n_bins}.")
-    true_labels = ranking.truth.indices
-    true_per_label = np.bincount(true_labels, minlength=n_labels)
-    bin_of, lowest, highest = _cut(frequency, true_per_label, n_bins)
+    n_true = np.bincount(ranking.truth.indices, minlength=n_labels)
+    bin_of, lowest, highest = _cut(frequency, n_true, n_bins)
 
     def count(ids: NDArray[np.integer]) -> NDArray[np.int64]:
         return np.bincount(bin_of[ids], minlength=len(lowest))
@@ -137,7 +136,7 @@ def precision_by_frequency(
         lowest=lowest,
         highest=highest,
         n_labels=count(np.arange(n_labels)),
-        n_true=count(true_labels),
+        n_true=count(ranking.truth.indices),
         n_predicted=count(ranking.labels[ranking.labels >= 0]),
         n_hits=n_hits,
         contribution=n_hits / (n * k),

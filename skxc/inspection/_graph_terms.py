@@ -30,7 +30,8 @@ def plot_graph_weights(estimator: Any, *, ax: Any = None) -> Any:
         If matplotlib is not installed: ``pip install skxc[plot]``.
     """
     check_is_fitted(estimator, "graph_weights_")
-    epochs, weights = _epochs_and_terms(estimator.graph_weights_)
+    weights = dict(estimator.graph_weights_)
+    epochs = weights.pop("epoch")
     _, first, n_steps = np.unique(epochs, return_index=True, return_counts=True)
     step = np.arange(len(epochs)) - np.repeat(first, n_steps)
     ax = axes_or_new(ax, 6, 3.5)
@@ -59,17 +60,14 @@ def plot_edge_survival(estimator: Any, *, ax: Any = None) -> Any:
         If matplotlib is not installed: ``pip install skxc[plot]``.
     """
     check_is_fitted(estimator, "edge_survival_")
-    epochs, shares = _epochs_and_terms(estimator.edge_survival_)
+    shares = dict(estimator.edge_survival_)
+    epochs = shares.pop("epoch")
     ax = axes_or_new(ax, 6, 3.5)
     for name, values in shares.items():
         kept = np.concatenate([[1.0], values])
         ax.step(np.concatenate([[0.0], epochs]), 100 * kept, where="post", marker="o", label=name)
     ax.set_ylim(0, 105)
     return _finish(ax, "edges kept, percent")
-
-
-def _epochs_and_terms(table: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return table["epoch"], {name: table[name] for name in table if name != "epoch"}
 
 
 def _finish(ax: Any, what: str) -> Any:

@@ -157,10 +157,9 @@ def _edges_and_names(graph: Any) -> tuple[sp.csr_array, Sequence[str] | None]:
 
 def _label_id(label: int | str, names: Sequence[str], n_labels: int) -> int:
     if isinstance(label, str):
-        found = [i for i, name in enumerate(names) if name == label]
-        if not found:
+        if label not in names:
             raise ValueError(f"`label` must be the name of a label, but none is called {label!r}.")
-        return found[0]
+        return names.index(label)
     if not 0 <= label < n_labels:
         raise ValueError(f"`label` must be between 0 and {n_labels - 1}, but is {label}.")
     return int(label)

@@ -103,9 +103,6 @@ def parse_metrics(metrics: Sequence[str], ks: Iterable[int]) -> list[tuple[str, 
                 f"A metric must be one of {', '.join([*UNWEIGHTED, *WEIGHTED])}. Got {metric!r}; "
                 "write 'precision', or 'precision@5' for one k."
             )
-        wanted += [(name, check_k(_as_int(own)))] if separator else [(name, k) for k in ks]
+        k = int(own) if own.isdecimal() else own
+        wanted += [(name, check_k(k))] if separator else [(name, k) for k in ks]
     return wanted
-
-
-def _as_int(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text

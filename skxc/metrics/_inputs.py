@@ -81,7 +81,10 @@ def rank(
     pairs = None if filter_pairs is None else _check_filter(filter_pairs, truth)
     scores = _check_predictions(y_score, truth.shape, depth, pairs)
     if pairs is not None:
-        scores = _keep(scores, ~stored_in(scores, pairs))
+        keep = ~stored_in(scores, pairs)
+        indptr = np.concatenate([[0], np.cumsum(keep)])[scores.indptr]
+        parts = (scores.data[keep], scores.indices[keep], indptr)
+        scores = sp.csr_array(parts, shape=scores.shape)
     at = ranked_positions(scores, depth)
     padding = at < 0
     ranking = Ranking(
@@ -109,12 +112,6 @@ def stored_in(matrix: sp.csr_array, pairs: sp.csr_array) -> NDArray[np.bool_]:
     there, at = there[at < here.size], at[at < here.size]
     mask[at[here[at] == there]] = True
     return mask
-
-
-def _keep(matrix: sp.csr_array, mask: NDArray[np.bool_]) -> sp.csr_array:
-    """Return the matrix with only the stored entries of the mask."""
-    indptr = np.concatenate([[0], np.cumsum(mask)])[matrix.indptr]
-    return sp.csr_array((matrix.data[mask], matrix.indices[mask], indptr), shape=matrix.shape)
 
 
 def _check_truth(y_true: Any) -> sp.csr_array:

@@ -112,8 +112,21 @@ def topk_scorer(
     >>> topk_scorer(ks=[1], metrics=["precision", "recall@10"]).metrics
     ('precision@1', 'recall@10')
     """
-    names = _names(metrics, ks)
-    return TopKScorer(names, _check_propensity(propensity), a, b, drop_empty_rows)
+    wanted = parse_metrics(metrics, ks)
+    if any(name == "ece" for name, _ in wanted):
+        raise ValueError(
+            "A scorer must be higher for better estimators. Got 'ece', which is lower; call "
+            "`ece_at_k` on the result of predict_proba instead."
+        )
+    if isinstance(propensity, str) and propensity != "from_estimator":
+        raise ValueError(
+            "`propensity` must be 'from_estimator' or an array of inverse propensities. "
+            f"Got {propensity!r}; for other constants pass `a` and `b`."
+        )
+    if not isinstance(propensity, str):
+        propensity = np.asarray(propensity, dtype=np.float64)
+    names = tuple(f"{name}@{k}" for name, k in wanted)
+    return TopKScorer(names, propensity, a, b, drop_empty_rows)
 
 
 def get_scorer(
@@ -143,33 +156,12 @@ def get_scorer(
     ValueError
         An unknown metric or one without a k.
     """
-    names = _names([metric], ks=())
-    if len(names) != 1:
+    scorer = topk_scorer((), [metric], propensity, a=a, b=b, drop_empty_rows=drop_empty_rows)
+    if len(scorer.metrics) != 1:
         raise ValueError(
             f"`metric` must name a k. Got {metric!r}; write '{metric}@5', for example."
         )
-    return SingleScorer(names, _check_propensity(propensity), a, b, drop_empty_rows)
-
-
-def _names(metrics: Sequence[str], ks: Iterable[int]) -> tuple[str, ...]:
-    wanted = parse_metrics(metrics, ks)
-    if any(name == "ece" for name, _ in wanted):
-        raise ValueError(
-            "A scorer must be higher for better estimators. Got 'ece', which is lower; call "
-            "`ece_at_k` on the result of predict_proba instead."
-        )
-    return tuple(f"{name}@{k}" for name, k in wanted)
-
-
-def _check_propensity(propensity: str | ArrayLike) -> str | NDArray[np.float64]:
-    if not isinstance(propensity, str):
-        return np.asarray(propensity, dtype=np.float64)
-    if propensity != "from_estimator":
-        raise ValueError(
-            "`propensity` must be 'from_estimator' or an array of inverse propensities. "
-            f"Got {propensity!r}; for other constants pass `a` and `b`."
-        )
-    return propensity
+    return SingleScorer(**vars(scorer))
 
 
 def _scores(estimator: Any, X: Any) -> Any:

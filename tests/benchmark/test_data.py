@@ -10,12 +10,12 @@ from skxc import AnchorGraph, KNeighborsXC, LabelGraph, LabelTexts
 from skxc.benchmark import (
     GraphChoice,
     build_estimator,
-    fit_arguments,
     load_folder,
     prepare,
     sample_rows,
     shuffle_edges,
 )
+from skxc.benchmark._data import fit_arguments
 from skxc.datasets import Anchors, XCDataset, hold_out, load_xc_repository
 
 

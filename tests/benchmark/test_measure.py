@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.benchmark import _measure, fit, n_predictions, predict
+from skxc.benchmark import _measure, fit, predict
+from skxc.benchmark._scores import n_predictions
 from skxc.datasets import XCDataset
 
 
