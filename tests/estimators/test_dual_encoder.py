@@ -806,7 +806,7 @@ def test_a_changed_parameter_is_validated_when_it_is_used(planted, model):
 
 
 def test_samples_that_are_labels_are_calibrated_as_they_are_predicted(planted, monkeypatch):
-    """The label with the text of a row is among its answers, so it is among those that teach."""
+    """A label with the text of the sample is never right here, so it is no answer anywhere."""
     seen = []
 
     class Recorder:
@@ -817,9 +817,15 @@ def test_samples_that_are_labels_are_calibrated_as_they_are_predicted(planted, m
     texts = np.array(planted.label_texts, dtype=object)
     y = sp.csr_array(np.roll(np.eye(40), 1, axis=1))
     weight = np.arange(1.0, 41.0)
-    DualEncoderXC(**QUICK).fit(texts, y, label_features=texts, sample_weight=weight)
+    model = DualEncoderXC(**QUICK).fit(texts, y, label_features=texts, sample_weight=weight)
     scores, truth, given = seen[0]
     assert scores.shape == truth.shape == (8, 40)
-    np.testing.assert_array_equal(np.diff(scores.indptr), 40)
     own = (truth.indices - 1) % 40
     np.testing.assert_array_equal(given, weight[own])
+    for answers, labels in ((scores, own), (model.decision_function(texts), np.arange(40))):
+        np.testing.assert_array_equal(np.diff(answers.indptr), 39)
+        stored = [
+            answers.indices[slice(*answers.indptr[row : row + 2])]
+            for row in range(answers.shape[0])
+        ]
+        assert all(label not in row for label, row in zip(labels, stored, strict=True))
