@@ -123,4 +123,4 @@ def calibrate(
     scores = estimator._retrieve(model, rows.X, rows.own, estimator.top_k, n_labels)
     # Labels that were added since then are right for none of these rows.
     y = sp.csr_array((rows.y.data, rows.y.indices, rows.y.indptr), shape=scores.shape)
-    return TopKCalibrator().fit(scores, y, rows.sample_weight)
+    return TopKCalibrator(by_rank=True).fit(scores, y, rows.sample_weight)

@@ -2,7 +2,8 @@
 
 A calibrator sees the stored scores of held-out rows and whether each of them was right, and learns
 one increasing function p(score) for all labels together: in a long tail no label alone has enough
-data.
+data. It may learn one for the best label of a row, one for the next two and one for the others: of
+two labels with one score, the one that is the best of its row is right more often.
 
 * Platt: p = 1 / (1 + exp(-(a z + b))), with z the standardised score and smoothed targets (Platt,
   1999).
@@ -13,15 +14,17 @@ data.
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Literal
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skxc._params import Parameterized, params
 from skxc.utils._sparse import pair_ids, row_ids
 
 __all__ = ["TopKCalibrator"]
@@ -37,11 +40,15 @@ _SLOPE_BOUNDS = (1e-2, 20.0)
 _SMALLEST_SPREAD = 5e-3
 # A logarithmic term of this weight separates scores where the curves above are flat or saturated.
 _TIE_SHARE = 1e-5
+# First ranks of the functions with `by_rank`, and the weight of hits and of misses that one needs.
+_FIRST_RANKS = (0, 1, 3)
+_ENOUGH_FOR_RANK = 10
 _FARTHEST = 1e40  # beyond what a float32 score can reach in units of z
 
 
-class TopKCalibrator(BaseEstimator):
-    """Map the scores of retrieved labels to probabilities, keeping their order.
+@params
+class TopKCalibrator(Parameterized):
+    """Map the scores of retrieved labels to probabilities, keeping their order within a row.
 
     Only stored entries take part, in `fit` as in `transform`: an absent entry means "not retrieved"
     and says nothing. Fit it on rows that the model was not trained on.
@@ -51,6 +58,10 @@ class TopKCalibrator(BaseEstimator):
     method : {"auto", "isotonic", "platt"}, default="auto"
         "isotonic" is the more flexible, "platt" the smoother one. "auto" is isotonic if at least
         100 stored entries are hits and 100 are misses (in sample weight), else Platt.
+    by_rank : bool, default=False
+        Whether the best label of a row, the next two and the others have functions of their own,
+        where there are enough entries for them. `transform_array` knows no ranks and uses the one
+        for all.
 
     Attributes
     ----------
@@ -64,6 +75,9 @@ class TopKCalibrator(BaseEstimator):
         with the score whatever the data say.
     thresholds_, levels_ : ndarray of float64, shape (m,)
         Scores and values of the step function, linear in between; empty for "platt".
+    curves_ : list of TopKCalibrator or None
+        With `by_rank`: what holds for ranks 1, 2 to 3, and beyond; None where the function for all
+        labels does.
 
     Notes
     -----
@@ -84,10 +98,8 @@ class TopKCalibrator(BaseEstimator):
            [0.  , 0.64, 0.31]])
     """
 
-    _parameter_constraints = {"method": [StrOptions({"auto", "isotonic", "platt"})]}
-
-    def __init__(self, *, method: str = "auto") -> None:
-        self.method = method
+    method: Literal["auto", "isotonic", "platt"] = "auto"
+    by_rank: bool = False
 
     def fit(
         self, scores: sp.csr_array, truth: sp.csr_array, sample_weight: ArrayLike | None = None
@@ -122,6 +134,15 @@ class TopKCalibrator(BaseEstimator):
         if self.method_ == "isotonic":
             steps = IsotonicRegression(y_min=0, y_max=1).fit(score, hit, sample_weight=weight)
             self.thresholds_, self.levels_ = steps.X_thresholds_, steps.y_thresholds_
+        self.curves_: list[TopKCalibrator | None] = []
+        for inside in _by_rank(sp.csr_array(scores)) if self.by_rank else ():
+            part = sp.csr_array(scores, copy=True)
+            part.indptr = np.concatenate([[0], np.cumsum(inside)])[part.indptr]
+            part.data, part.indices = part.data[inside], part.indices[inside]
+            _, hit, weight = _observations(part, truth, sample_weight)
+            enough = min(weight @ hit, weight @ (1 - hit)) >= _ENOUGH_FOR_RANK
+            curve = TopKCalibrator(method=self.method)
+            self.curves_.append(curve.fit(part, truth, sample_weight) if enough else None)
         return self
 
     def transform(self, scores: sp.csr_array) -> sp.csr_array:
@@ -137,8 +158,17 @@ class TopKCalibrator(BaseEstimator):
         csr_array of float64, shape (n, L)
             The same stored positions, with values strictly inside (0, 1).
         """
+        check_is_fitted(self)
         probabilities = sp.csr_array(scores, copy=True)
-        probabilities.data = self.transform_array(probabilities.data)
+        score = probabilities.data.astype(np.float64)
+        _check_finite(score)
+        probability = self._curve(score)
+        if any(self.curves_):
+            for curve, inside in zip(self.curves_, _by_rank(probabilities), strict=True):
+                if curve is not None:
+                    probability[inside] = curve._curve(score[inside])
+            probability = _descending(probability, probabilities)
+        probabilities.data = self._without_ties(probability, score)
         return probabilities
 
     def transform_array(self, scores: ArrayLike) -> Floats:
@@ -157,14 +187,19 @@ class TopKCalibrator(BaseEstimator):
         check_is_fitted(self)
         score = np.asarray(scores, dtype=np.float64)
         _check_finite(score)
-        z = self._standardise(score)
-        probability = expit(self.slope_ * z + self.intercept_)
+        return self._without_ties(self._curve(score), score)
+
+    def _curve(self, score: Floats) -> Floats:
+        probability = expit(self.slope_ * self._standardise(score) + self.intercept_)
         if self.thresholds_.size:
             steps = np.interp(score, self.thresholds_, self.levels_)
             probability = _PLATT_SHARE * probability + (1 - _PLATT_SHARE) * steps
+        return probability
+
+    def _without_ties(self, probability: Floats, score: Floats) -> Floats:
         # |arcsinh z| < 93, so the tie breaker stays inside (0, 1); its slope 1 / |z| matches the
         # spacing of floating-point numbers at any size.
-        tie_breaker = 0.5 + np.arcsinh(z) / 200
+        tie_breaker = 0.5 + np.arcsinh(self._standardise(score)) / 200
         return (1 - _TIE_SHARE) * probability + _TIE_SHARE * tie_breaker
 
     def _standardise(self, score: Floats) -> Floats:
@@ -177,6 +212,33 @@ class TopKCalibrator(BaseEstimator):
             return self.method
         rarer = min(weight @ hit, weight @ (1 - hit))
         return "isotonic" if rarer >= _ENOUGH_FOR_ISOTONIC else "platt"
+
+
+def _ranks(scores: sp.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and rank of every stored entry: how many of the row have a larger score."""
+    rows, places = row_ids(scores), np.arange(scores.nnz)
+    order = np.lexsort((-scores.data, rows))
+    ordered = scores.data[order]
+    is_first = np.ones(scores.nnz, dtype=bool)
+    is_first[1:] = (ordered[1:] != ordered[:-1]) | (rows[1:] != rows[:-1])
+    ranks = np.empty(scores.nnz, dtype=np.int64)
+    ranks[order] = np.maximum.accumulate(np.where(is_first, places, 0)) - scores.indptr[rows]
+    return rows, ranks
+
+
+def _by_rank(scores: sp.csr_array) -> list[NDArray[np.bool_]]:
+    """Return which stored entries belong to each group of ranks."""
+    ranks = _ranks(scores)[1]
+    ends = (*_FIRST_RANKS, np.inf)
+    return [(ranks >= first) & (ranks < stop) for first, stop in pairwise(ends)]
+
+
+def _descending(values: Floats, scores: sp.csr_array) -> Floats:
+    """Return values, raised where a worse label of the row has a larger one."""
+    rows, ranks = _ranks(scores)
+    table = np.zeros((scores.shape[0], int(ranks.max(initial=0)) + 1))
+    table[rows, ranks] = values
+    return np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1][rows, ranks]
 
 
 def _observations(

@@ -266,7 +266,7 @@ def test_explicit_zeros_of_the_truth_are_no_hits():
 def test_state_is_plain_and_survives_pickle_and_clone():
     calibrator = TopKCalibrator(method="isotonic").fit(*sample())
     for name, value in vars(calibrator).items():
-        assert isinstance(value, str | float | np.ndarray), name
+        assert isinstance(value, str | bool | float | list | np.ndarray), name
     json.dumps({name: np.asarray(value).tolist() for name, value in vars(calibrator).items()})
     again = pickle.loads(pickle.dumps(calibrator))
     grid = np.linspace(-3, 3, 20)
@@ -293,3 +293,61 @@ def test_errors_say_what_to_do():
     scores.data[3] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
         TopKCalibrator().fit(scores, truth)
+
+
+# ---- by rank
+
+
+def ranked_sample(n=4000, seed=0):
+    """Return scores and truth: of two labels with one score, the best of its row is right more."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, 6)) + rng.normal(size=(n, 1)) * 2
+    best = scores.argmax(axis=1)
+    chance = 1 / (1 + np.exp(-(scores - 3)))
+    chance[np.arange(n), best] = 0.5 + chance[np.arange(n), best] / 2
+    return sp.csr_array(scores), sp.csr_array((rng.random((n, 6)) < chance).astype(np.float32))
+
+
+def gaps(calibrator, scores, truth):
+    """Return the mean probability minus the share of right ones, of the best and of the others."""
+    proba, hits = calibrator.transform(scores).toarray(), truth.toarray()
+    best = np.zeros(scores.shape, dtype=bool)
+    best[np.arange(len(best)), scores.toarray().argmax(axis=1)] = True
+    return [float((proba - hits)[inside].mean()) for inside in (best, ~best)]
+
+
+def test_the_best_label_of_a_row_has_a_function_of_its_own():
+    train, test = ranked_sample(), ranked_sample(seed=1)
+    together = gaps(TopKCalibrator().fit(*train), *test)
+    apart = gaps(TopKCalibrator(by_rank=True).fit(*train), *test)
+    assert abs(together[0]) > 0.1
+    assert max(map(abs, apart)) < 0.03
+
+
+def test_ranks_keep_the_order_within_a_row():
+    scores, truth = ranked_sample(500)
+    proba = TopKCalibrator(by_rank=True).fit(scores, truth).transform(scores)
+    for first, second in zip(scores.toarray(), proba.toarray(), strict=True):
+        np.testing.assert_array_equal(np.argsort(first), np.argsort(second))
+    tied = sp.csr_array(np.array([[2.0, 2.0, 1.0], [0.5, 3.0, 3.0]]))
+    proba = TopKCalibrator(by_rank=True).fit(scores, truth)
+    proba = proba.transform(sp.csr_array((tied.data, tied.indices, tied.indptr), shape=(2, 6)))
+    assert proba[0, 0] == proba[0, 1] > proba[0, 2]
+    assert proba[1, 1] == proba[1, 2] > proba[1, 0]
+
+
+def test_a_row_alone_has_the_same_probabilities():
+    scores, truth = ranked_sample(300)
+    calibrator = TopKCalibrator(by_rank=True).fit(scores, truth)
+    together = calibrator.transform(scores).toarray()
+    for row in range(0, 300, 37):
+        alone = calibrator.transform(scores[[row]]).toarray()
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+def test_few_entries_of_a_rank_have_the_function_of_all():
+    scores, truth = ranked_sample(12)
+    few = TopKCalibrator(by_rank=True).fit(scores, truth)
+    assert few.curves_[0] is None
+    empty = TopKCalibrator(by_rank=True).fit(sp.csr_array((3, 6)), sp.csr_array((3, 6)))
+    assert empty.curves_ == [None] * 3

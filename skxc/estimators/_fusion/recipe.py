@@ -213,7 +213,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         shape = (candidates.n_rows, min(self.top_k, rows.n_labels))
         scores = learned.scores.astype(np.float32)
         best = rank_pairs(candidates.rows, candidates.labels, scores, shape=shape)
-        calibrator = TopKCalibrator().fit(
+        calibrator = TopKCalibrator(by_rank=True).fit(
             pack_topk(*best, rows.n_labels), rows.y, rows.sample_weight
         )
         return {"model_": model, "calibrator_": calibrator}
