@@ -12,6 +12,7 @@ import numpy as np
 
 from skxc import LabelGraphXC, LabelTexts
 from skxc.datasets import load_debian_related
+from skxc.encoders import BagEncoder
 from skxc.inspection import label_neighborhood, plot_label_neighborhood
 
 data = load_debian_related()
@@ -19,7 +20,7 @@ rows = np.arange(0, len(data.train_texts), 2)
 texts = [data.train_texts[row] for row in rows]
 labels = LabelTexts(data.label_texts, data.label_names)
 
-model = LabelGraphXC(n_components=64, n_epochs=2, random_state=0)
+model = LabelGraphXC(encoder=BagEncoder(dim=64), n_epochs=2, random_state=0)
 model.fit(texts, data.train_labels[rows], label_features=labels)
 
 # %%

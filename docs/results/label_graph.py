@@ -2,9 +2,9 @@
 
     python docs/results/label_graph.py FOLDER [--hold-out N] [--seed 0 1 2] [--setting S ...]
 
-A setting holds parameters. Those after a bar need no new fit: "{'dropout': 0.1} | {'beam_size': 9}"
-prints one JSON line for either. With --hold-out, N training rows are scored, chosen as
-`python -m skxc benchmark` does it, instead of the test rows.
+A setting holds parameters, those of parts too. Those after a bar need no new fit:
+"{'encoder__dim': 128} | {'clusters__power': 1.0}" prints one JSON line for either. With --hold-out,
+N training rows are scored, chosen as `python -m skxc benchmark` does it, instead of the test rows.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from skxc import LabelGraphXC, benchmark
 from skxc.graphs import without_diagonal
-from skxc.utils._sparse import normalize_rows, pair_ids, row_ids
+from skxc.utils._sparse import pair_ids, row_ids
 
 BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 
@@ -24,10 +25,11 @@ BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 def measure(data, settings, seed):
     """Fit with the first of the settings; yield the figures of each."""
     first, *others = settings
-    model = LabelGraphXC(**first, random_state=seed)
+    model = LabelGraphXC(random_state=seed).set_params(**first)
     cost = {"fit_cpu_s": benchmark.fit(model, data)["fit_cpu_s"]}
     for setting in ({}, *others):
-        model.set_params(**{**LabelGraphXC(random_state=seed).get_params(), **first, **setting})
+        defaults = LabelGraphXC(random_state=seed).get_params(deep=False)
+        model.set_params(**{**defaults, **first, **setting})
         scores, _ = benchmark.predict(model, data)
         run = {"setting": {**first, **setting}, "seed": seed}
         yield run | benchmark.percentages(scores, data) | cost | where(model, data, scores)
@@ -46,7 +48,7 @@ def where(model, data, scores):
         "attention": by_frequency(model, model.fusion_weights_),
         "p_at_1_by_frequency": dict(zip(bins.names, share, strict=True)),
     }
-    if model.use_graph:
+    if model.label_graph_.nnz:
         found["confirmed_edges"] = by_frequency(model, edge_quality(model, data.test_labels))
     return found
 
@@ -74,11 +76,12 @@ def edge_quality(model, y):
 
 def shortlists(model, X, y):
     """Return the share of pairs whose label is in the shortlist, with and without GAME."""
-    rows = normalize_rows(model.encoder_.prepare(X))
-    first, recall = model.estimators_[0], {}
-    wanted = sp.csr_array(y[:, model.trained_labels_])
-    for name, member in (("game", first), ("plain", replace(first, cluster_graph=None))):
-        found = sp.csr_array(model._shortlist(member, rows) @ member.membership)
+    trained, recall = model.model_, {}
+    first, rows, device = trained.members[0], trained.queries(X), torch.device("cpu")
+    wanted = sp.csr_array(y[:, trained.labels])
+    for name, spreads in (("game", True), ("plain", False)):
+        settings = replace(trained.settings, propagate_clusters=spreads)
+        found = sp.csr_array(first.shortlist(rows, settings, device) @ first.membership)
         hits = np.isin(pair_ids(wanted), pair_ids(found)).sum()
         recall[name] = round(float(hits / y.nnz), 4)
         recall[f"labels_{name}"] = round(found.nnz / found.shape[0], 1)
