@@ -50,7 +50,7 @@ edges = {
 # The encoder alone, trained equally long. Labels without a training text are the group "0".
 models, bins = {}, {}
 for name, one in edges.items():
-    model = GraphRegularizedXC(classifier_stage=False, neighbor_weight=0.0, random_state=0)
+    model = GraphRegularizedXC(label_vectors=False, votes=False, random_state=0)
     model.fit(data.train_texts, data.train_labels, label_features=labels, **one)
     scores = model.decision_function(data.test_texts)
     scores -= scores.multiply(data.test_filter)  # pairs that do not count

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from skxc import DualEncoderXC, GraphRegularizedXC, benchmark
+from skxc import Bandit, DualEncoderXC, GraphRegularizedXC, GraphTerms, RandomWalk, benchmark
 from skxc.benchmark import NO_GRAPH, GraphChoice
 from skxc.graphs import keep_strongest, without_hubs
+from skxc.negatives import InBatch
 
 MAIN = {
     "none": {},
@@ -28,26 +29,27 @@ MAIN = {
 }
 PAPER = {  # its losses, batches, walk and weights, in as many epochs as all others
     "loss": "triplet",
-    "graph_loss": "triplet",
-    "negatives": "clustered",
-    "n_positives": 1,
-    "graph_schedule": "constant",
-    "bandit_init": 0.1,
-    "walk": "series",
+    "negatives": InBatch(clustered=True, n_positives=1),
+    "terms": GraphTerms(
+        loss="triplet",
+        weights=Bandit(init=0.1),
+        schedule="constant",
+        walk=RandomWalk(n_terms=5, width=128),
+    ),
 }
 ABLATIONS = {
-    "no pruning": {"prune": False},
-    "no point side": {"regularize_points": False},
-    "no label side": {"regularize_labels": False},
-    "fixed weights": {"graph_weights": 0.3},
-    "weights a third": {"graph_weights": 0.1},
-    "half weights": {"graph_weights": 0.15},
-    "half weights random labels": {"graph_weights": 0.15, "regularize_random_labels": True},
-    "constant weights": {"graph_weights": 0.3, "graph_schedule": "constant"},
-    "with a walk": {"walk": "series"},
-    "triplet terms": {"graph_loss": "triplet", "bandit_init": 1.0},
-    "random labels": {"regularize_random_labels": True},
-    "random labels, shuffled": {"regularize_random_labels": True},
+    "no pruning": {"terms__prune": False},
+    "no point side": {"terms__sides": "labels"},
+    "no label side": {"terms__sides": "samples"},
+    "fixed weights": {"terms__weights": 0.3},
+    "weights a third": {"terms__weights": 0.1},
+    "half weights": {"terms__weights": 0.15},
+    "half weights random labels": {"terms__weights": 0.15, "terms__random_labels": True},
+    "constant weights": {"terms__weights": 0.3, "terms__schedule": "constant"},
+    "with a walk": {"terms__walk": RandomWalk(n_terms=5, width=128)},
+    "triplet terms": {"terms__loss": "triplet", "terms__weights": Bandit(init=1.0)},
+    "random labels": {"terms__random_labels": True},
+    "random labels, shuffled": {"terms__random_labels": True},
     "paper": PAPER,
     "paper shuffled": PAPER,
     "paper none": PAPER,
@@ -57,16 +59,23 @@ ABLATIONS = {
 class Measured(GraphRegularizedXC):
     """Counts the CPU seconds of the encoder's epochs, and the texts that a step encodes."""
 
-    def _train(self, run, task, n_epochs):
-        if task.name != "encoder":
-            return super()._train(run, task, n_epochs)
-        parts, sizes = task._parts, []
-        task._parts = lambda pool: sizes.append(sum(len(i) for _, i in parts(pool))) or parts(pool)
-        begun = time.process_time()
-        progress = super()._train(run, task, n_epochs)
-        self.epoch_cpu_s = (time.process_time() - begun) / progress.epoch
-        self.texts_per_step = float(np.mean(sizes))
-        return progress
+    def _task(self, fit):
+        task = super()._task(fit)
+        parts, self.sizes = task._parts, []
+
+        def counted(pool):
+            self.sizes.append(sum(len(ids) for _, ids in parts(pool)))
+            return parts(pool)
+
+        task._parts = counted
+        self.begun = time.process_time()
+        return task
+
+    def _model(self, fit, task, progress=None):
+        if progress is not None:
+            self.epoch_cpu_s = (time.process_time() - self.begun) / progress.epoch
+            self.texts_per_step = float(np.mean(self.sizes))
+        return super()._model(fit, task, progress)
 
 
 def edges_as_labels(data, graphs):
@@ -127,13 +136,14 @@ def measure(model, data):
 def run(data, graphs, variant, seed):
     """Fit one variant and yield the figures of its stages."""
     ablation = variant not in MAIN
-    params = {"random_state": seed, **(MAIN | ABLATIONS).get(variant, {})}
+    params = (MAIN | ABLATIONS).get(variant, {})
+    usual = {"random_state": seed}
     if ablation:
-        params |= {"classifier_stage": False, "neighbor_weight": 0.0}
+        usual |= {"label_vectors": False, "votes": False}
     given, choice = data, GraphChoice(graphs, shuffled="shuffled" in variant)
-    model = Measured(**params)
+    model = Measured(**usual).set_params(**params)
     if variant == "edges as labels":
-        model, choice = DualEncoderXC(**params), NO_GRAPH
+        model, choice = DualEncoderXC(**usual), NO_GRAPH
         given = replace(data, train_labels=edges_as_labels(data, graphs))
     if variant.startswith("both sides"):
         if choice.shuffled:
@@ -152,9 +162,9 @@ def run(data, graphs, variant, seed):
     }
     if not ablation:
         yield common | {"stage": "classifier and votes"} | measure(model, data)
-        model.set_params(neighbor_weight=0.0)
+        model.set_params(votes=False)
         yield common | {"stage": "classifier"} | measure(model, data)
-        model.classifier_weights_, model._built_indices = None, {}
+        model.model_ = replace(model.model_, classifiers=None)
     yield common | {"stage": "encoder"} | measure(model, data)
 
 

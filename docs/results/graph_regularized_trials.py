@@ -3,7 +3,7 @@
 python docs/results/graph_regularized_trials.py FOLDER[:ROWS] HELD_OUT SEED[,SEED] VARIANT ...
 
 HELD_OUT training rows are scored instead of the test rows, and ROWS of the others are trained on.
-A VARIANT is "none" or "GRAPH[,GRAPH] [NAME=VALUE ...]", with parameters of the estimator and:
+A VARIANT is "none" or "GRAPH[,GRAPH] [NAME=VALUE ...]", with NAMES such as terms__weights and:
 
 derived=K   labels keep, of every graph, the K anchors that most of their training rows have
 rarity=P    labels of n training rows weigh (1 + n) ** -P in the label side
@@ -30,8 +30,8 @@ class Trial(GraphRegularizedXC):
 
     rarity = 0.0
 
-    def _encoder_task(self, run):
-        task = super()._encoder_task(run)
+    def _task(self, fit):
+        task = super()._task(fit)
         if self.rarity:
             n_rows = np.bincount(task.y.indices, minlength=task.y.shape[1])
             weight, sides_of = (1 + n_rows) ** -self.rarity, task._sides
@@ -73,8 +73,7 @@ def run(data, variant, seed):
     graphs, *settings = variant.split()
     params = {name: _value(text) for name, _, text in (s.partition("=") for s in settings)}
     top_k, rarity = params.pop("derived", None), params.pop("rarity", 0.0)
-    usual = {"random_state": seed, "classifier_stage": False, "neighbor_weight": 0.0}
-    model = Trial(**(usual | params))
+    model = Trial(random_state=seed, label_vectors=False, votes=False).set_params(**params)
     model.rarity = rarity
     choice = NO_GRAPH if graphs == "none" else GraphChoice(tuple(graphs.split(",")))
     cost = benchmark.fit(model, with_few_anchors(data, top_k) if top_k else data, choice)
