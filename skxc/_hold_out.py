@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skxc._model import Fit
 from skxc._training_set import Features, TrainingSet
-from skxc.utils._random import root_seed
+from skxc.utils._random import root_seed, stream
 
 if TYPE_CHECKING:
     from skxc.calibration import TopKCalibrator
@@ -53,29 +53,35 @@ def n_held_out(n_samples: int) -> int:
 def hold_out(data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
     """Return the rows to train on and the held-out ones, None where there are too few.
 
-    Canonical rows are in random order, so the first ones are a fair draw; with groups, the first
-    groups whose rows are no more than that.
+    Canonical rows are in random order, so the first ones are a fair draw; with groups, whole groups
+    are drawn.
     """
     n_held = n_held_out(data.n_samples)
     is_held = np.arange(data.n_samples) < n_held
     if data.groups is not None and n_held:
-        is_held = _first_groups(data.groups, n_held)
+        is_held = _some_groups(data.groups, n_held)
     rest = data.take(np.flatnonzero(~is_held))
     if not is_held.any() or rest.y.nnz == 0:
         return data, None
     return rest, data.take(np.flatnonzero(is_held))
 
 
-def _first_groups(groups: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
-    """Return which rows belong to the first groups that have at most so many rows together."""
-    values, first, sizes = np.unique(groups, return_index=True, return_counts=True)
-    order = np.argsort(first)
+def _some_groups(groups: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
+    """Return which rows belong to groups, drawn alike whatever their sizes, of n_rows together.
+
+    Groups of a tenth of these rows or less come first: few large ones would not stand for all.
+    Where every group is larger than what is wanted, it is the smallest.
+    """
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:
+        return np.zeros(len(groups), dtype=bool)
+    drawn = stream(0, "groups").permutation(len(sizes))
     chosen, room = [], n_rows
-    for group, size in zip(values[order], sizes[order], strict=True):
-        if size <= room:
+    for group in drawn[np.argsort(10 * sizes[drawn] > n_rows, kind="stable")]:
+        if sizes[group] <= room:
             chosen.append(group)
-            room -= size
-    return np.isin(groups, chosen)
+            room -= sizes[group]
+    return np.isin(groups, chosen or [np.argmin(sizes)])
 
 
 def train_and_calibrate(estimator: Any, data: TrainingSet) -> dict[str, Any]:

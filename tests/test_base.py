@@ -342,6 +342,18 @@ def test_groups_are_held_out_whole():
         CentroidXC().fit(X, y, groups=[1, 2, 3])
 
 
+def test_large_groups_are_held_out_no_more_often_than_others():
+    sizes = np.array([200] * 4 + [1] * 1600)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    held = _hold_out._some_groups(groups, 240)
+    assert held.sum() == 240
+    assert not held[:800].any()  # one of these would be most of the rows
+    held = _hold_out._some_groups(np.arange(2400) % 1200, 240)
+    np.testing.assert_array_equal(held[:1200], held[1200:])
+    assert 400 < np.flatnonzero(held).mean() < 1900  # not the first ones
+    assert _hold_out._some_groups(np.repeat([0, 1, 2], [500, 400, 600]), 100).sum() == 400
+
+
 def test_the_only_label_is_not_held_out():
     for row in range(20):
         y = np.zeros((20, 2), dtype=int)

@@ -2,10 +2,13 @@
 How far the probabilities of fitted estimators are from the truth, as a user calls them.
 
     python docs/results/calibration.py FOLDER --seed 0
+    python docs/results/calibration.py debian-related --families samesource --graph depends,tag
 
 One fit per estimator with default parameters; then predict_proba on the test rows, also after
 parameters that may be changed after fit were changed. ECE@1 and ECE@5 in percent, one JSON line per
-estimator and setting on standard output. No pair is filtered.
+estimator and setting on standard output. No pair is filtered. --families names a label graph whose
+components are families of samples, for `fit(groups=...)`: the test rows of the Debian sets are of
+sources that training did not see.
 """
 
 import argparse
@@ -13,7 +16,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from skxc import benchmark
 from skxc.metrics import ece_at_k
@@ -36,12 +41,26 @@ SETTINGS = {
 }
 
 
-def measure(name, data, graph, seed):
+def families(data, name):
+    """Return the family of every training sample: the component of the label that it is."""
+    labels = {name: number for number, name in enumerate(data.label_names)}
+    _, component = connected_components(data.label_graph(name).to_csr(), directed=False)
+    alone = component.max() + 1 + np.arange(data.n_train)
+    return np.array(
+        [
+            component[labels[sample]] if sample in labels else other
+            for sample, other in zip(data.train_ids, alone, strict=True)
+        ]
+    )
+
+
+def measure(name, data, graph, groups, seed):
     """Yield ECE@1 and ECE@5 of an estimator for each setting."""
     model = benchmark.build_estimator(name)
     if "random_state" in model.get_params():
         model.set_params(random_state=seed)
-    benchmark.fit(model, data, graph)
+    arguments = benchmark.fit_arguments(model, data, graph)
+    model.fit(data.train_texts, data.train_labels, groups=groups, **arguments)
     truth = sp.csr_array(data.test_labels)
     for setting in SETTINGS[name]:
         model.set_params(**setting)
@@ -67,13 +86,15 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--graph", help="sets of anchors for GraphRegularizedXC, as in tag,depends")
+    parser.add_argument("--families", help="a label graph whose components are families")
     parser.add_argument("--estimator", nargs="+", default=list(SETTINGS))
     arguments = parser.parse_args()
     data = benchmark.load_folder(arguments.folder)
+    groups = families(data, arguments.families) if arguments.families else None
     for name in arguments.estimator:
         anchors = arguments.graph.split(",") if arguments.graph else ()
         graph = benchmark.GraphChoice(anchors if name.startswith("GraphRegularizedXC") else ())
-        for line in measure(name, data, graph, arguments.seed):
+        for line in measure(name, data, graph, groups, arguments.seed):
             line = {"dataset": Path(arguments.folder).name, "seed": arguments.seed, **line}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
