@@ -40,9 +40,10 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
     Parameters
     ----------
     estimator : estimator of skxc or scikit-learn
-        An estimator of skxc must be fitted. Parameters and attributes must be built of None, bool, numbers, texts, lists,
-        tuples, dicts, sets, ranges, paths, NumPy arrays, scalars and types, sparse matrices,
-        RandomState objects, label-side holders, and estimators of skxc and scikit-learn.
+        An estimator of skxc must be fitted. Parameters and attributes must be built of None, bool,
+        numbers, texts, lists, tuples, dicts, sets, ranges, paths, NumPy arrays, scalars and types,
+        sparse matrices, RandomState objects, label-side holders, and estimators of skxc and
+        scikit-learn.
     folder : str or path
         Created if missing. If it exists it must be empty or hold a saved model.
 

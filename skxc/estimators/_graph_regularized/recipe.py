@@ -7,10 +7,9 @@ samples and labels to the texts of their graph neighbours. The rest is `DualEnco
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from numpy.typing import ArrayLike
-
+from skxc._label_side import SampleGraphMixin
 from skxc._params import params
 from skxc._training_set import TrainingSet
 from skxc.base import of_model
@@ -33,12 +32,9 @@ from skxc.estimators._neural import NeuralFit
 from skxc.labels import AnchorGraph
 from skxc.training import LabelQueries, Progress
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 
 @params
-class GraphRegularizedXC(DualEncoderXC):
+class GraphRegularizedXC(SampleGraphMixin, DualEncoderXC):
     """Dual encoder that metadata graphs regularise while it trains (RAMEN).
 
     Metadata nodes (tags, categories, linked pages) that samples and labels share are *anchors*.
@@ -101,67 +97,9 @@ class GraphRegularizedXC(DualEncoderXC):
     label_vectors: LabelVectorsLike = "stage"
     label_queries: LabelQueries | Literal[False] | None = False
 
-    __metadata_request__fit: ClassVar[dict[str, Any]] = {"sample_graph": True}
-    _accepts_anchors: ClassVar[bool] = True
-
     graph_weights_ = of_model("figures.weights", "Weight of every term at every step.")
     edge_survival_ = of_model("figures.survival", "Edges that every term kept at every pruning.")
     loss_history_ = of_model("figures.losses", "Mean loss of the task and of every term.")
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        graph: Any = None,
-        sample_graph: Any = None,
-        label_features: Any = None,
-        groups: Any = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Fit the estimator.
-
-        Parameters
-        ----------
-        X : sequence of str, or array-like or sparse matrix of shape (n_samples, n_features)
-            Samples.
-        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
-            Binary indicator, or one class per sample.
-        graph : AnchorGraph, LabelGraph, sparse matrix or "cooccurrence", default=None
-            Edges from labels to anchors, whose texts or features have the form of `X`, or edges
-            between labels, whose anchors are the labels; overrides the constructor parameter.
-        sample_graph : sparse matrix of shape (n_samples, n_anchors), default=None
-            Edges from samples to the same anchors; cross-validation cuts it with the samples.
-        label_features : LabelTexts, sequence of str, or matrix with n_labels rows, default=None
-            Texts or features of the labels; overrides the constructor parameter.
-        groups : array-like of shape (n_samples,), default=None
-            Families of samples; rows that are held out inside `fit` are whole groups.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights. An integer weight equals a repetition of the row.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            Shapes do not fit, a weight is negative or NaN, or anchors have no text.
-
-        Warns
-        -----
-        GraphWarning
-            The graph has no edge, only one side has edges, or pruning never happens.
-        """
-        return self._fit(
-            X,
-            y,
-            graph=graph,
-            sample_graph=sample_graph,
-            label_features=label_features,
-            groups=groups,
-            sample_weight=sample_weight,
-        )
 
     def _check(self, data: TrainingSet) -> None:
         super()._check(data)
