@@ -39,7 +39,7 @@ PAPER = {  # its losses, batches, walk and weights, in as many epochs as all oth
 }
 ABLATIONS = {
     "no pruning": {"terms__prune": False},
-    "no point side": {"terms__sides": "labels"},
+    "no sample side": {"terms__sides": "labels"},
     "no label side": {"terms__sides": "samples"},
     "fixed weights": {"terms__weights": 0.3},
     "weights a third": {"terms__weights": 0.1},
