@@ -1,9 +1,11 @@
-"""The Python code in the documentation runs as it is written."""
+"""The Python code in the documentation runs as it is written, and commands name what there is."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from skxc.benchmark import build_estimator
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -21,6 +23,27 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
     names = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+def expressions():
+    """Return the estimators that commands of `python -m skxc` name, with their pages."""
+    found = {}
+    for page in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]:
+        blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+        commands = "".join(blocks).replace("\\\n", " ").splitlines()
+        for command in (line for line in commands if "-m skxc" in line):
+            for text in re.findall(r'"(\w+\(.*?\))"', command):
+                found.setdefault(text, page.name)
+    return sorted(found.items())
+
+
+def test_commands_name_estimators_that_can_be_built():
+    assert len(expressions()) >= 20
+    for text, page in expressions():
+        try:
+            build_estimator(text)._validate_params()
+        except ValueError as problem:
+            pytest.fail(f"{page}: {problem}")
 
 
 def test_links_between_pages_lead_somewhere():
