@@ -40,6 +40,7 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_typehints = "none"  # the docstrings give types, shapes and units
+maximum_signature_line_length = 88  # longer ones have a line per parameter
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 # Roles that point into the glossary of scikit-learn, in docstrings that are inherited from it.
