@@ -4,7 +4,7 @@ import re
 from importlib import import_module
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 project = "skxc"
 author = "The skxc developers"
@@ -39,6 +39,12 @@ for _room in re.findall(r"^   (skxc[.\w]*)$", _index, re.MULTILINE):
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
+# What users import from skxc has its page there, and rooms link to it. Type hints have no page.
+_base = import_module("skxc.base")
+autosummary_context = {
+    "exported": import_module("skxc").__all__,
+    "hints": [name for name in _base.__all__ if get_origin(getattr(_base, name)) is Annotated],
+}
 autodoc_typehints = "none"  # the docstrings give types, shapes and units
 maximum_signature_line_length = 88  # longer ones have a line per parameter
 numpydoc_show_class_members = False

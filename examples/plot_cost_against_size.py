@@ -19,8 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import scipy.sparse as sp
 
-from skxc import LinearTreeXC
-from skxc.linear import LabelTree
+from skxc import LabelTree, LinearTreeXC
 from skxc.metrics import precision_at_k
 
 # Labels of one group share the words that they are described by.
