@@ -1,7 +1,9 @@
 """The Python code in the documentation runs as it is written, and commands name what there is."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,9 +22,10 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
     assert blocks
-    names = {"__name__": "page"}
+    module = ModuleType("page")  # classes know their module, by which type hints are read
+    monkeypatch.setitem(sys.modules, "page", module)
     for block in blocks:
-        exec(compile(block, page, "exec"), names)
+        exec(compile(block, page, "exec"), vars(module))
 
 
 def expressions():
