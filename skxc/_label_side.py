@@ -13,7 +13,7 @@ from skxc._training_set import Features, LabelSide
 from skxc.base import BaseXC
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts, check_label_features
 from skxc.utils._bases import Transformer
-from skxc.utils._validation import as_texts
+from skxc.utils._validation import as_names
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -180,7 +180,7 @@ class NewLabelsMixin:
         features, names = check_label_features(label_features, None, None)
         if features is None:
             raise ValueError("`label_features` must describe the new labels, but None was given.")
-        names = names if label_names is None else as_texts(label_names, "label_names").tolist()
+        names = names if label_names is None else as_names(label_names, "label_names")
         n_new = features.shape[0]
         if names is not None and len(names) != n_new:
             raise ValueError(
@@ -191,6 +191,11 @@ class NewLabelsMixin:
             given, have = ("be given", "have") if names is None else ("be None", "have no")
             raise ValueError(
                 f"`label_names` must {given} because the labels of the model {have} names."
+            )
+        if known := set(self.label_names_ or ()) & set(names or ()):
+            raise ValueError(
+                f"`label_names` must be new names, but {min(known)!r} is a label of the model. "
+                "Leave known labels out."
             )
         n_labels = self.n_labels_ + n_new
         grown = {
@@ -220,6 +225,10 @@ class EmbeddingMixin(Transformer):
         ndarray of float32 of shape (n, d)
         """
         X, _ = self._check_X(X)
+        if not X.shape[0]:
+            # A blank sample says how wide embeddings are.
+            blank = [""] if self.input_layout_ == "texts" else np.zeros((1, self.n_features_in_))
+            return self.transform(blank)[:0]
         return self._current(self.model_).embed(X)
 
     def __sklearn_tags__(self) -> Tags:

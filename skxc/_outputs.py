@@ -50,6 +50,11 @@ def log_odds(probability: NDArray[np.floating]) -> NDArray[np.float32]:
     return (np.log(probability) - np.log1p(-probability)).astype(np.float32)
 
 
+def no_rows(k: int) -> TopK:
+    """Return the lists of k labels of no row at all."""
+    return np.zeros((0, k), dtype=np.int32), np.zeros((0, k), dtype=np.float32)
+
+
 def padded(
     indices: NDArray[np.integer], scores: NDArray[np.floating], k: int, n_labels: int
 ) -> TopK:

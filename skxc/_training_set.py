@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,12 +11,25 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from skxc._own_labels import OwnLabels
 from skxc.labels import AnchorGraph, LabelGraph, check_graph, check_label_features
 from skxc.utils._canonical import canonical_rows
-from skxc.utils._validation import Target, as_csr, as_texts, check_target, is_text_sequence
+from skxc.utils._validation import (
+    Target,
+    as_csr,
+    as_texts,
+    canonical_csr,
+    check_target,
+    check_total,
+    checked_sparse,
+    holds_texts,
+    is_empty,
+    warn_of_unknown_texts,
+)
 
 # A csr_array or an ndarray of str objects; static types cannot follow which one an estimator sees.
 Features = Any
@@ -111,6 +125,7 @@ def training_set(
     """
     if y is None:
         check_target(y)
+    X = list(X) if isinstance(X, Iterator) else X
     samples, attributes = check_samples(estimator, X)
     target = check_target(y)
     n_samples, n_labels = int(samples.shape[0]), int(target.matrix.shape[1])
@@ -136,7 +151,8 @@ def training_set(
     own = None
     if target.layout != "classes":
         own = OwnLabels.learned(samples[rows], label_features, y_rows)
-    X_rows, vectorizer = fit_vectorizer(estimator, samples[rows], label_features)
+    y_kept = y_rows if target.layout != "classes" else classes[y_rows.indices]
+    X_rows, vectorizer = fit_vectorizer(estimator, samples[rows], label_features, y_kept)
     if vectorizer is not None:
         attributes["vectorizer_"] = vectorizer
     side = LabelSide(attributes, estimator._vectorize)
@@ -171,9 +187,8 @@ def training_set(
 
 def check_samples(estimator: Any, X: Any) -> tuple[Features, dict[str, Any]]:
     """Return the samples as texts or as CSR float32, and fitted attributes that tell which."""
-    as_text = is_text_sequence(X)
     vectorizer = getattr(estimator, "vectorizer", None)
-    if isinstance(X, str) or as_text:
+    if isinstance(X, str | bytes) or holds_texts(X):
         texts = as_texts(X, "X")
         if vectorizer is None and not estimator._accepts_texts:
             raise ValueError(
@@ -188,7 +203,7 @@ def check_samples(estimator: Any, X: Any) -> tuple[Features, dict[str, Any]]:
         )
     # scikit-learn notes the features on the estimator: on a copy, which a failure may spoil.
     noted = copy.copy(estimator)
-    matrix = as_csr(validate_data(noted, X, accept_sparse="csr", dtype=np.float32))
+    matrix = _matrix(noted, X)
     names = ("n_features_in_", "feature_names_in_")
     found = {name: vars(noted)[name] for name in names if name in vars(noted)}
     return matrix, {"input_layout_": "matrix", **found}
@@ -198,26 +213,42 @@ def check_new_samples(estimator: Any, X: Any) -> tuple[Features, sp.csr_array | 
     """Return the samples of a fitted estimator as its model wants them, and their own labels."""
     rule = estimator.own_labels_
     if estimator.input_layout_ == "matrix":
-        rows = as_csr(
-            validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        )
+        if is_empty(X):
+            X = np.zeros((0, estimator.n_features_in_))
+        rows = _matrix(estimator, X, reset=False, ensure_min_samples=0)
         return rows, None if rule is None else rule.pairs(rows)
-    if not (isinstance(X, str) or is_text_sequence(X)):
-        raise ValueError(
-            f"`X` must be a sequence of texts, as in fit, but is a {type(X).__name__}."
-        )
     texts = as_texts(X, "X")
     own = None if rule is None else rule.pairs(texts)
     vectorizer = getattr(estimator, "vectorizer_", None)
-    return (texts if vectorizer is None else estimator._vectorize(vectorizer, texts)), own
+    if vectorizer is None or not len(texts):
+        return texts, own
+    rows = estimator._vectorize(vectorizer, texts)
+    warn_of_unknown_texts(texts, np.diff(rows.indptr) == 0)
+    return rows, own
+
+
+def _matrix(estimator: Any, X: Any, **checks: Any) -> sp.csr_array:
+    """Return features as canonical CSR float32."""
+    X = checked_sparse(X, "X") if sp.issparse(X) else X
+    try:
+        X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, **checks)
+    except (ValueError, TypeError) as error:
+        cells = X if sp.issparse(X) or np.ndim(X) < 2 else np.asarray(X, dtype=object).ravel()
+        if not holds_texts(cells):
+            raise
+        raise ValueError(
+            f"`X` must be a matrix of numbers, but is a {type(X).__name__} of shape {np.shape(X)} "
+            "that holds texts. Pass one column of texts to an estimator that was fitted on texts."
+        ) from error
+    return canonical_csr(X)
 
 
 def fit_vectorizer(
-    estimator: Any, X: Features, label_features: Features | None
+    estimator: Any, X: Features, label_features: Features | None, y: Any
 ) -> tuple[Features, Any]:
     """Return the samples, vectorised by a fitted clone of the vectoriser, and that clone.
 
-    It learns from label texts too, whose words may occur in no sample.
+    It learns from label texts too, whose words may occur in no sample; `y` has no rows for them.
     """
     if sp.issparse(X):
         return X, None
@@ -228,9 +259,29 @@ def fit_vectorizer(
     has_label_texts = isinstance(label_features, np.ndarray)
     texts = np.concatenate([X, label_features]) if has_label_texts else X
     if given is None:
-        return as_csr(vectorizer.fit_transform(texts)[: len(X)]), vectorizer
-    vectorizer = vectorizer.fit(texts)
-    return estimator._vectorize(vectorizer, X), vectorizer
+        rows = canonical_csr(vectorizer.fit_transform(texts)[: len(X)])
+    else:
+        if has_label_texts:
+            _check_unsupervised(vectorizer)
+        vectorizer = vectorizer.fit(texts, None if has_label_texts else y)
+        rows = estimator._vectorize(vectorizer, X)
+    warn_of_unknown_texts(X, np.diff(rows.indptr) == 0)
+    return rows, vectorizer
+
+
+def _check_unsupervised(vectorizer: Any) -> None:
+    """Raise where a vectoriser, or a step of it, needs the labels of every text."""
+    steps = getattr(vectorizer, "steps", getattr(vectorizer, "transformer_list", None))
+    for _, step in steps or []:
+        _check_unsupervised(step)
+    if steps or isinstance(vectorizer, FrozenEstimator):
+        return
+    if hasattr(vectorizer, "__sklearn_tags__") and get_tags(vectorizer).target_tags.required:
+        raise ValueError(
+            f"`vectorizer` must learn from texts alone because label texts have no row of `y`, but "
+            f"{type(vectorizer).__name__} needs `y`. Leave it out, or fit it before and wrap the "
+            "vectoriser in FrozenEstimator."
+        )
 
 
 # ---- the label side
@@ -348,6 +399,7 @@ def check_weight(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np.
             "`sample_weight` must give some row a positive weight, but all weights are zero. "
             "Pass None to weigh all rows equally."
         )
+    check_total("sample_weight", weight)
     return weight
 
 
@@ -361,12 +413,13 @@ def _check_sample_graph(sample_graph: Any, n_samples: int) -> sp.csr_array | Non
             f"{type(sample_graph).__name__}. Stack the anchor sets side by side with "
             "scipy.sparse.hstack and describe them by AnchorGraph(groups=...)."
         )
-    edges = as_csr(sample_graph)
+    edges = as_csr(sample_graph, "sample_graph")
     check_rows("sample_graph", edges.shape[0], n_samples, "Pass one row per sample.")
     if not np.all(np.isfinite(edges.data)) or np.any(edges.data < 0):
         raise ValueError(
             "`sample_graph` must hold finite, non-negative weights. Drop or rescale other edges."
         )
+    check_total("sample_graph", edges.data)
     return edges
 
 

@@ -35,7 +35,7 @@ from skxc._state import StateMixin
 from skxc._training_set import Features, TrainingSet, check_new_samples, check_truth, training_set
 from skxc.utils._callbacks import with_callbacks
 from skxc.utils._sparse import TopK, pack_topk
-from skxc.utils._validation import as_csr
+from skxc.utils._validation import canonical_csr
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -112,7 +112,7 @@ class BaseXC(StateMixin, Parameterized):
 
     def _vectorize(self, vectorizer: Any, texts: NDArray[np.object_]) -> sp.csr_array:
         """Return texts as features."""
-        return as_csr(vectorizer.transform(texts))
+        return canonical_csr(vectorizer.transform(texts))
 
     def _run_training(self, fit: Fit) -> Model:
         """Call `_train`; a subclass may open what all trainings need."""
@@ -160,6 +160,8 @@ class BaseXC(StateMixin, Parameterized):
 
     def _search(self, model: Any, X: Features, own: sp.csr_array | None, k: int) -> TopK:
         """Return the k best labels of checked samples that are not their own."""
+        if not X.shape[0]:
+            return _outputs.no_rows(k)
         model = self._current(model)
         return without_own(model.search(model.queries(X), depth_for(k, own)), own, k)
 
@@ -272,17 +274,17 @@ class BaseXC(StateMixin, Parameterized):
 
         Returns
         -------
-        indices : ndarray of int32 (int64 beyond its range), shape (n, k)
+        indices : ndarray of int32 (int64 beyond its range), shape (n, min(k, n_labels))
             Column ids of the labels, best first, ties to the lower id; -1 where a row runs out.
-        scores : ndarray of float32, shape (n, k)
+        scores : ndarray of float32, shape (n, min(k, n_labels))
             Their scores, as in ``decision_function``; -inf where a row runs out.
         """
         X, own = self._check_X(X)
         k = self.top_k if k is None else k
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"`k` must be an integer of at least 1, but is {k!r}.")
-        indices, scores = self._search(self.model_, X, own, min(int(k), self.n_labels_))
-        return _outputs.padded(indices, scores, int(k), self.n_labels_)
+        k = min(int(k), self.n_labels_)
+        return _outputs.padded(*self._search(self.model_, X, own, k), k, self.n_labels_)
 
     def predict_labels(self, X: Any, k: int | None = None) -> list[list[Any]]:
         """Return the names of the k best labels of every row.

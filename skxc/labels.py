@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.exceptions import SlicedLabelSideError
-from skxc.utils._validation import as_csr, as_texts, is_text_sequence
+from skxc.utils._validation import as_csr, as_names, as_texts, check_total, holds_texts
 
 __all__ = ["AnchorGraph", "LabelGraph", "LabelTexts"]
 
@@ -71,7 +71,7 @@ def _as_edges(matrix: Any, name: str) -> sp.csr_array:
         raise ValueError(
             f"`{name}` must be a matrix with one row per label, but has {matrix.ndim} dimension(s)."
         )
-    edges = as_csr(matrix).copy()
+    edges = as_csr(matrix, name).copy()
     if not np.all(np.isfinite(edges.data)):
         raise ValueError(
             f"`{name}` must hold finite edge weights, but holds NaN or infinite ones. "
@@ -82,12 +82,14 @@ def _as_edges(matrix: Any, name: str) -> sp.csr_array:
             f"`{name}` must hold non-negative edge weights, but the smallest is "
             f"{edges.data.min():g}. Drop or rescale negative edges."
         )
+    check_total(name, edges.data)
     return edges
 
 
 def _as_texts_or_features(value: Any, name: str) -> TextsOrFeatures:
     """Return a copy of texts as an object array, or of a feature matrix as canonical CSR."""
-    if isinstance(value, str) or is_text_sequence(value):
+    value = list(value) if isinstance(value, Iterator) else value
+    if isinstance(value, str | bytes) or holds_texts(value):
         return as_texts(value, name)
     if not sp.issparse(value):
         value = np.asarray(value)
@@ -96,7 +98,7 @@ def _as_texts_or_features(value: Any, name: str) -> TextsOrFeatures:
             f"`{name}` must be a sequence of strings or a 2-D matrix of numbers, but is an array "
             f"of type {value.dtype} with {value.ndim} dimension(s)."
         )
-    return as_csr(value).copy()
+    return as_csr(value, name).copy()
 
 
 class LabelGraph(_Holder):
@@ -288,7 +290,8 @@ class LabelTexts(_Holder):
     Raises
     ------
     ValueError
-        An element is not a string, or the lengths differ.
+        An element is not a string, the lengths differ, or a name is no name: one that is empty,
+        repeated, or has a tab, a line break, or blanks around it.
 
     Examples
     --------
@@ -304,7 +307,7 @@ class LabelTexts(_Holder):
 
     def __init__(self, texts: Any, names: Any = None) -> None:
         content = _as_texts_or_features(texts, "texts")
-        labels = None if names is None else as_texts(names, "names")
+        labels = None if names is None else np.array(as_names(names, "names"), dtype=object)
         if labels is not None and len(labels) != content.shape[0]:
             raise ValueError(
                 f"`names` has {len(labels)} elements but `texts` has {content.shape[0]}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ from skxc.benchmark import build_estimator, fit, load_folder, prepare
 from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
 from skxc.datasets import XCDataset, labels_from_names
 from skxc.datasets._lines import malformed, read_lines
+from skxc.utils._validation import wrong_name
+
+logger = logging.getLogger("skxc")
 
 DESCRIPTION = """\
 Fit an estimator and save it as a folder.
@@ -85,7 +89,8 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
     Raises
     ------
     ValueError
-        If the numbers of lines differ, or a line of `label_texts` has no tab.
+        If the numbers of lines differ, a name is no name, or a line of `label_texts` has no tab or
+        repeats a name.
     """
     rows, name_lines = read_lines(texts), read_lines(labels)
     if len(rows) != len(name_lines):
@@ -94,6 +99,16 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
             "Write the labels of every text on the line of the same number, or leave it empty."
         )
     lists = [[name for name in line.split("\t") if name] for line in name_lines]
+    for number, names in enumerate(lists, start=1):
+        for name in names:
+            if problem := wrong_name(name):
+                raise malformed(labels, number, f"the label {name!r} {problem}.")
+    if not any("\t" in line for line in name_lines) and any("," in line for line in name_lines):
+        logger.warning(
+            "%s holds commas but no tab: tabs separate labels, so %r counts as one label.",
+            labels,
+            next(line for line in name_lines if "," in line),
+        )
     known = None if label_texts is None else _read_label_texts(label_texts)
     y, names = labels_from_names(lists, None if known is None else list(known))
     described = names if known is None else list(known.values())
@@ -101,8 +116,14 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
 
 
 def _read_label_texts(path: Path) -> dict[str, str]:
-    pairs = [line.partition("\t") for line in read_lines(path)]
-    for number, (_, tab, _) in enumerate(pairs, start=1):
+    described: dict[str, str] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        name, tab, text = line.partition("\t")
         if not tab:
             raise malformed(path, number, "no tab. Write the label's name, a tab, its text.")
-    return {name: text for name, _, text in pairs}
+        if problem := wrong_name(name):
+            raise malformed(path, number, f"the label {name!r} {problem}.")
+        if name in described:
+            raise malformed(path, number, f"the label {name!r} has a line already. Merge them.")
+        described[name] = text
+    return described

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from skxc.commands._options import new_parser
+from skxc.datasets._lines import lines_of, open_binary
 from skxc.persistence import load
 
 DESCRIPTION = """\
@@ -20,6 +21,7 @@ Print the best labels of every text, one output line per input line, best label 
 name TAB score TAB name TAB score ...
 """
 BLOCK_TEXTS = 1_024
+ESCAPES = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         "texts",
         nargs="?",
         type=Path,
-        help="file in UTF-8, one text a line (default: standard input)",
+        help="file in UTF-8, one text a line (may be .gz; default: standard input)",
     )
     parser.add_argument("-k", type=int, default=5, help="labels per text (default: 5)")
     parser.set_defaults(run=run)
@@ -42,9 +44,10 @@ def run(options: argparse.Namespace) -> int:
     if options.k < 1:
         raise ValueError(f"-k must be at least 1, but is {options.k}.")
     estimator = load(options.model)
-    with options.texts.open(encoding="utf-8") if options.texts else nullcontext(sys.stdin) as file:
-        lines = tqdm(file, desc="predict", unit="text", disable=None)
-        texts = (line.rstrip("\r\n") for line in lines)
+    path = options.texts or Path("standard input")
+    with open_binary(path) if options.texts else nullcontext(sys.stdin.buffer) as file:
+        lines = lines_of(file, path)
+        texts = iter(tqdm(lines, desc="predict", unit="text", disable=None))
         while block := list(islice(texts, BLOCK_TEXTS)):
             for line in label_lines(estimator, block, options.k):
                 sys.stdout.write(line + "\n")
@@ -56,7 +59,8 @@ def label_lines(estimator: Any, texts: list[str], k: int) -> Iterator[str]:
     """Yield the k best names and scores of every text, separated by tabs."""
     names = estimator.label_names_
     if names is None:
-        names = estimator.classes_
+        # Class values, unlike names, may be any text.
+        names = [str(value).translate(ESCAPES) for value in estimator.classes_]
     for labels, scores in zip(*estimator.predict_topk(texts, k=k), strict=True):
         found = zip(labels, scores, strict=True)
         yield "\t".join(f"{names[label]}\t{score:.4g}" for label, score in found if label >= 0)

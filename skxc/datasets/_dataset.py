@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.labels import AnchorGraph, LabelGraph
+from skxc.utils._validation import checked_sparse
 
 
 class Anchors(NamedTuple):
@@ -209,6 +210,8 @@ def _check_size(
 ) -> None:
     if value is None:
         return
+    if sp.issparse(value):
+        checked_sparse(value, name)
     size = getattr(value, "shape", None) or (len(value),)
     for axis, got, want in zip(("rows", "columns"), size, expected, strict=False):
         if want is not None and got != want:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +27,39 @@ def located(path: Path, line: int) -> Iterator[None]:
         raise malformed(path, line, str(error)) from error
 
 
-def open_binary(path: Path) -> gzip.GzipFile | IO[bytes]:
-    """Open a file for reading bytes, unpacked if its name ends in ``.gz``."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+@contextmanager
+def open_binary(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
+    """Open a file for reading bytes, unpacked if its name ends in ``.gz``, after a UTF-8 mark.
+
+    Raises
+    ------
+    ValueError
+        If a packed file is damaged.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            if file.peek(len(BOM_UTF8))[: len(BOM_UTF8)] == BOM_UTF8:
+                file.read(len(BOM_UTF8))
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: no whole gzip file ({error}). Copy or pack it again.") from error
+
+
+def lines_of(file: Iterable[bytes], path: Path) -> Iterator[str]:
+    """Yield the lines of an open UTF-8 file, as `read_lines` returns them.
+
+    Raises
+    ------
+    ValueError
+        With file and line, if a line cannot be decoded.
+    """
+    for number, line in enumerate(file, start=1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            reason = f"not utf-8 text ({error.reason}). Convert the file to UTF-8."
+            raise malformed(path, number, reason) from error
+        yield text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 
 def read_blocks(file: gzip.GzipFile | IO[bytes]) -> Iterator[bytes]:
@@ -67,7 +99,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     Raises
     ------
     ValueError
-        If a line cannot be decoded.
+        If a line cannot be decoded, or the file not be unpacked.
     """
     with open_binary(path) as file:
         content = file.read()

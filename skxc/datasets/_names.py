@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.datasets._ones import ones
+from skxc.utils._validation import as_names, checked_sparse, wrong_name
 
 
 def labels_from_names(
@@ -34,8 +35,8 @@ def labels_from_names(
     Raises
     ------
     ValueError
-        If a sample is a bare string, a name is no string, `names` repeats one, or a sample has a
-        name outside `names`.
+        If a sample is no list of names, a name is no string, empty, on several lines, or has blanks
+        around it, `names` repeats one, or a sample has a name outside `names`.
 
     Examples
     --------
@@ -49,13 +50,8 @@ def labels_from_names(
            [0., 1.]], dtype=float32)
     """
     rows = [_name_set(i, row) for i, row in enumerate(lists)]
-    names = sorted(set().union(*rows)) if names is None else list(names)
+    names = sorted(set().union(*rows)) if names is None else as_names(names, "names")
     column = {name: j for j, name in enumerate(names)}
-    if len(column) < len(names):
-        raise ValueError(
-            f"`names` holds {len(names)} names of which {len(column)} are distinct. "
-            "Pass every name once: columns must be unique."
-        )
     indices = np.array([column.get(name, -1) for row in rows for name in row], dtype=np.int64)
     if (indices < 0).any():
         unknown = {name: i for i, row in enumerate(rows) for name in row if name not in column}
@@ -94,7 +90,7 @@ def names_from_labels(y: sp.csr_array, names: Sequence[str]) -> list[list[str]]:
     >>> names_from_labels(*labels_from_names([["tea", "milk"], [], ["tea"]]))
     [['milk', 'tea'], [], ['tea']]
     """
-    y = sp.csr_array(y)
+    y = sp.csr_array(checked_sparse(y, "y") if sp.issparse(y) else y)
     if y.shape[1] != len(names):
         raise ValueError(
             f"`names` has {len(names)} names but `y` has {y.shape[1]} columns. "
@@ -112,11 +108,20 @@ def _name_set(position: int, row: Iterable[str]) -> set[str]:
             f"Sample {position} is the string {row!r}, not a list of names. "
             "Wrap a single name in a list, or split the string first."
         )
+    if not isinstance(row, Iterable):
+        raise ValueError(
+            f"Sample {position} is {row!r} of type {type(row).__name__}, not a list of names. "
+            "Pass an empty list for a sample without labels."
+        )
     found = set(row)
     for name in found:
         if not isinstance(name, str):
             raise ValueError(
                 f"Sample {position} has the label {name!r} of type {type(name).__name__}, but "
                 "names are strings. Convert it with str, or drop missing values."
+            )
+        if problem := wrong_name(name):
+            raise ValueError(
+                f"Sample {position} has the label {name!r}, which {problem}. Clean it, or drop it."
             )
     return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from skxc._params import NonNegativeFloat, NonNegativeInt, PositiveInt, ShareBelowOne, params
 from skxc.encoders._subwords import SubwordVectorizer
@@ -85,6 +86,13 @@ class BagEncoder(Encoder):
         return features
 
     def unknown_share(self, cache: sp.csr_array) -> float:
+    def without_words(self, cache: sp.csr_array) -> NDArray[np.bool_] | None:
+        """Return which prepared texts have buckets of unknown words at most; None for features."""
+        if self.vectorizer_ is None:
+            return None
+        known = np.concatenate([[0], np.cumsum(cache.indices < self.n_tokens_)])
+        return known[cache.indptr[1:]] == known[cache.indptr[:-1]]
+
         """Return the share of the rows' squared weight that unknown words have."""
         total = cache.shape[0] - int((np.diff(cache.indptr) == 0).sum())
         known = cache.data[cache.indices < self.n_tokens_]

@@ -99,6 +99,10 @@ class Encoder(Parameterized, ABC):
         """Return the lengths of prepared rows if a batch costs what its longest row costs."""
         return None
 
+    def without_words(self, cache: Any) -> NDArray[np.bool_] | None:
+        """Return which prepared texts have no known word; None where there are no such texts."""
+        return None
+
     def unknown_share(self, cache: Any) -> float:
         """Return the share of the rows' weight that lies on words the vocabulary does not have."""
         return 0.0

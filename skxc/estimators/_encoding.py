@@ -23,6 +23,7 @@ from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK, normalize_rows
+from skxc.utils._validation import warn_of_unknown_texts
 
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
@@ -50,7 +51,7 @@ class EncoderModel(Model):
     def embed(self, X: Features) -> NDArray[np.float32]:
         """Return the unit vectors of samples, shape (n, d)."""
         encoder = self.encoder.to(resolve_device(self.device))
-        return encoder.encode(encoder.prepare(X), precision=self.precision)
+        return encoder.encode(prepared_samples(encoder, X), precision=self.precision)
 
     def queries(self, X: Features) -> NDArray[np.float32]:
         """Return the vectors of samples."""
@@ -141,6 +142,15 @@ def fitted_encoder(encoder: Any, fit: NeuralFit) -> Encoder:
 
 def prepared_labels(encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
     """Return the prepared label side; without one a label averages its training rows."""
+def prepared_samples(encoder: Encoder, X: Features) -> Any:
+    """Return new samples, prepared; warn where it knows no word of most of them."""
+    prepared = encoder.prepare(X)
+    unknown = encoder.without_words(prepared)
+    if unknown is not None:
+        warn_of_unknown_texts(X, unknown)
+    return prepared
+
+
     if data.label_features is not None:
         return encoder.prepare(data.label_features)
     if not sp.issparse(data.X):

@@ -35,7 +35,7 @@ from skxc.linear import (
 )
 from skxc.metrics import inverse_propensity
 from skxc.utils._sparse import TopK
-from skxc.utils._validation import as_csr
+from skxc.utils._validation import canonical_csr
 
 # Up to so many rows, a second training with the rows held out for calibration costs little.
 CHEAP_SAMPLES = 10_000
@@ -185,7 +185,7 @@ class LinearTreeXC(LabelSideXC):
 
     def _vectorize(self, vectorizer: Any, texts: NDArray[np.object_]) -> sp.csr_array:
         row = vectorize_one(vectorizer, texts[0]) if len(texts) == 1 else None
-        return super()._vectorize(vectorizer, texts) if row is None else as_csr(row)
+        return super()._vectorize(vectorizer, texts) if row is None else canonical_csr(row)
 
     def _refits(self, n_samples: int) -> bool:
         return n_samples < CHEAP_SAMPLES

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.graphs._prune import keep_strongest, without_diagonal
+from skxc.utils._validation import checked_sparse
 
 
 def cooccurrence(y: sp.csr_array, *, top_k: int = 10) -> sp.csr_array:
@@ -23,6 +24,7 @@ def cooccurrence(y: sp.csr_array, *, top_k: int = 10) -> sp.csr_array:
     csr_array of float32, shape (n_labels, n_labels)
         Values in (0, 1], no diagonal. Not symmetric after the cut.
     """
+    y = sp.csr_array(checked_sparse(y, "y"))
     frequency = np.bincount(y.indices, minlength=y.shape[1])
     scale = 1 / np.sqrt(np.maximum(frequency, 1))
     columns = sp.csr_array(

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.graphs._prune import strongest_products
+from skxc.utils._validation import checked_sparse
 
 
 def normalize_degrees(graph: sp.csr_array) -> sp.csr_array:
@@ -27,6 +28,7 @@ def normalize_degrees(graph: sp.csr_array) -> sp.csr_array:
     csr_array of float32, shape (L, L)
         Its singular values are at most 1.
     """
+    graph = sp.csr_array(checked_sparse(graph, "graph"))
     scales = []
     for axis in (1, 0):
         total = graph.sum(axis=axis).astype(np.float64)

@@ -33,6 +33,7 @@ from skxc.graphs._prune import (
     without_hubs,
 )
 from skxc.utils._sparse import drop_pairs
+from skxc.utils._validation import checked_sparse
 
 
 @params
@@ -91,7 +92,7 @@ class RandomWalk(Part):
         csr_array of float32, shape (L, L)
             ``length`` times C; a label without rows has an empty row.
         """
-        to_rows, to_labels = _steps(y, row_weight)
+        to_rows, to_labels = _steps(sp.csr_array(checked_sparse(y, "y")), row_weight)
 
         def walk(block: slice) -> sp.csr_array:
             visits = self._series(to_rows[block] @ to_labels, to_rows, to_labels)
@@ -114,6 +115,7 @@ class RandomWalk(Part):
         csr_array of float32 ones, shape (n_rows, n_columns)
             With up to `top_k` new edges per row. Hubs only keep their edges.
         """
+        edges = sp.csr_array(checked_sparse(edges, "edges"))
         to_rows, to_columns = _steps(without_hubs(edges, self.hub_threshold))
 
         def walk(block: slice) -> sp.csr_array:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skxc.inspection._axes import axes_or_new
 from skxc.labels import LabelGraph
+from skxc.utils._validation import checked_sparse
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def _edges_and_names(graph: Any) -> tuple[sp.csr_array, Sequence[str] | None]:
                 "LabelGraphXC, or a graph."
             )
         graph = graph.label_graph_
+    graph = checked_sparse(graph, "graph") if sp.issparse(graph) else graph
     edges = graph.to_csr() if isinstance(graph, LabelGraph) else sp.csr_array(graph)
     if edges.shape[0] != edges.shape[1]:
         raise ValueError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
 from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, pick, ranked_positions, top_k
-from skxc.utils._validation import check_target
+from skxc.utils._validation import check_target, checked_sparse
 
 logger = logging.getLogger("skxc")
 
@@ -65,7 +65,7 @@ def rank(
     Parameters
     ----------
     y_true : sparse or dense indicator of shape (n, L)
-    y_score : sparse scores or dense float scores of shape (n, L), or label ids of shape (n, k)
+    y_score : scores of shape (n, L), sparse or dense; label ids of shape (n, m), or their pair
     depth : int
         The largest k of the metrics to compute.
     filter_pairs : sparse matrix of shape (n, L), optional
@@ -78,6 +78,8 @@ def rank(
     Ranking
     """
     truth = _check_truth(y_true)
+    # Nothing is ranked beyond the last label.
+    depth = min(depth, max(truth.shape[1], 1))
     pairs = None if filter_pairs is None else _check_filter(filter_pairs, truth)
     scores = _check_predictions(y_score, truth.shape, depth, pairs)
     if pairs is not None:
@@ -125,7 +127,9 @@ def _check_truth(y_true: Any) -> sp.csr_array:
 
 
 def _check_filter(filter_pairs: Any, truth: sp.csr_array) -> sp.csr_array:
-    pairs = _canonical(sp.csr_array(filter_pairs))
+    is_sparse = sp.issparse(filter_pairs)
+    pairs = checked_sparse(filter_pairs, "filter_pairs") if is_sparse else filter_pairs
+    pairs = _canonical(sp.csr_array(pairs))
     _check_shape("filter_pairs", pairs.shape, truth.shape)
     overlap = np.count_nonzero(stored_in(truth, pairs))
     if overlap:
@@ -144,13 +148,28 @@ def _check_predictions(
     """Return the predictions as canonical CSR scores."""
     if sp.issparse(y_score):
         _check_shape("y_score", y_score.shape, shape)
-        scores = _canonical(sp.csr_array(y_score))
+        scores = _canonical(sp.csr_array(checked_sparse(y_score, "y_score")))
         scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
         _check_finite(scores.data)
         return scores
+    if isinstance(y_score, tuple) and len(y_score) == 2 and np.ndim(y_score[0]) == 2:
+        return _pack_ids(np.asarray(y_score[0]), shape)
     array = np.asarray(y_score)
-    if array.dtype.kind in "iu" and array.ndim == 2:
+    if array.dtype.kind == "O":
+        array = np.array(array.tolist())
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            f"`y_score` must hold numbers. Got an array of type {array.dtype}; pass scores, or "
+            "label ids best first."
+        )
+    # The shape says what numbers mean, never their type, which a data frame or a file changes.
+    if array.shape != shape and array.ndim == 2 and np.all(array == np.rint(array)):
         return _pack_ids(array, shape)
+    if array.dtype.kind in "iu" and _are_ids(array, shape):
+        raise ValueError(
+            f"`y_score` of integers in the shape of `y_true`, {shape}, may be scores or label ids. "
+            "Pass scores as floats, or the pair (indices, scores) that `predict_topk` returns."
+        )
     _check_shape("y_score", array.shape, shape)
     array = array.astype(np.float64, copy=False)
     _check_finite(array)
@@ -160,7 +179,15 @@ def _check_predictions(
     return pack_topk(labels, np.take_along_axis(array, labels, axis=1), n_labels=shape[1])
 
 
-def _pack_ids(ids: NDArray[np.integer], shape: tuple[int, int]) -> sp.csr_array:
+def _are_ids(array: NDArray[np.integer], shape: tuple[int, int]) -> bool:
+    """Return whether numbers of the shape of scores may be label ids: in range, once per row."""
+    if array.shape != shape or not array.size or array.min() < -1 or array.max() >= shape[1]:
+        return False
+    ordered = np.sort(array, axis=1)
+    return not np.any((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
+
+
+def _pack_ids(ids: NDArray[np.number], shape: tuple[int, int]) -> sp.csr_array:
     """Return label ids as scores -1, -2, ... in the order of the columns."""
     n, n_labels = shape
     if ids.shape[0] != n:
@@ -170,16 +197,16 @@ def _pack_ids(ids: NDArray[np.integer], shape: tuple[int, int]) -> sp.csr_array:
         )
     if ids.size and (ids.min() < -1 or ids.max() >= n_labels):
         raise ValueError(
-            f"`y_score` of integers must hold label ids from 0 to {n_labels - 1}, -1 for padding. "
-            f"Got {ids.min()} to {ids.max()}; pass scores as floats or as a sparse matrix."
+            f"`y_score` of shape {ids.shape} must hold label ids from 0 to {n_labels - 1}, -1 for "
+            f"padding. Got {ids.min()} to {ids.max()}; scores have the shape {shape}."
         )
     falling = np.broadcast_to(-1.0 - np.arange(ids.shape[1]), ids.shape)
     packed = pack_topk(ids.astype(index_dtype(n_labels)), falling, n_labels)
     repeated = packed.nnz - _canonical(packed).nnz
     if repeated:
         raise ValueError(
-            f"`y_score` of integers must name a label once per row. Got {repeated} repetitions; "
-            "pass 0/1 predictions or scores as floats or as a sparse matrix."
+            f"`y_score` of shape {ids.shape} must name a label once per row. Got {repeated} "
+            f"repetitions; 0/1 predictions and scores have the shape {shape}."
         )
     return packed
 

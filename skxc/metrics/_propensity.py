@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from skxc.metrics._inputs import Ranking, check_k, rank
 from skxc.metrics._ranking import discounts, ideal_gain, mean
 from skxc.utils._sparse import pick, ranked_positions
+from skxc.utils._validation import check_total
 
 # (a, b) of the benchmark sets: products, encyclopedia articles, and everything else.
 PRESETS = {"default": (0.55, 1.5), "amazon": (0.6, 2.6), "wikipedia": (0.5, 0.4)}
@@ -89,8 +90,15 @@ def inverse_propensity(
             "`label_frequency` must be one finite count per label. "
             f"Got shape {frequency.shape}; use y_train.sum(axis=0) of a 0/1 matrix."
         )
-    c = (np.log(n_samples) - 1) * (b + 1) ** a
-    return 1 + c * (frequency + b) ** -a
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        c = (np.log(n_samples) - 1) * np.float64(b + 1) ** a
+        weights = 1 + c * (frequency + b) ** -a
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            f"`a` and `b` must give finite weights. Got {a} and {b}, with which weights overflow; "
+            "try preset='default'."
+        )
+    return weights
 
 
 def psprecision_at_k(
@@ -167,7 +175,8 @@ def psndcg(
     """Return PSnDCG@k of a ranking."""
     gains, best = gains_and_best(ranking, weights, k)
     per_row = ideal_gain(ranking, k) if ratio_of == "row_means" else 1.0
-    return _ratio(mean(gains @ discounts(k) / per_row), mean(best @ discounts(k) / per_row))
+    reached, possible = gains @ discounts(gains.shape[1]), best @ discounts(best.shape[1])
+    return _ratio(mean(reached / per_row), mean(possible / per_row))
 
 
 def check_weights(weights: ArrayLike, ranking: Ranking) -> NDArray[np.float64]:
@@ -179,13 +188,15 @@ def check_weights(weights: ArrayLike, ranking: Ranking) -> NDArray[np.float64]:
             f"`inverse_propensity` must hold {n_labels} positive finite weights, one per label. "
             f"Got shape {weights.shape}; compute them with `inverse_propensity` from training data."
         )
+    check_total("inverse_propensity", weights)
     return weights
 
 
 def gains_and_best(
     ranking: Ranking, weights: NDArray[np.float64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return w_ij h_ij and v_ij, both of shape (n, k)."""
+    """Return w_ij h_ij and v_ij, both with a row per sample and k columns, or L of fewer labels."""
+    k = min(k, max(ranking.truth.shape[1], 1))
     gains = np.where(ranking.hits[:, :k], weights[ranking.labels[:, :k]], 0.0)
     weighted = ranking.truth.copy()
     weighted.data = weights[weighted.indices]

@@ -38,10 +38,12 @@ def precision_at_k(
     ----------
     y_true : sparse matrix or array-like of shape (n, L)
         Indicator of 0 and 1.
-    y_score : sparse matrix, or ndarray of shape (n, L) or (n, m)
-        Sparse or dense float scores, or integer label ids best first, padded with -1. Only stored
-        entries of a sparse matrix are predictions; missing predictions count as misses; ties go to
-        the lower label id.
+    y_score : sparse matrix or array of shape (n, L), array of shape (n, m), or pair of these
+        Sparse or dense scores of all L labels; or m label ids best first, padded with -1; or the
+        pair (indices, scores) of ``predict_topk``. The shape decides, not the type of the numbers:
+        integers of shape (n, L) that may be either are refused unless they come as a pair. Only
+        stored entries of a sparse matrix are predictions; missing predictions count as misses; ties
+        go to the lower label id.
     k : int, default=5
         Number of predictions to look at.
     filter_pairs : sparse matrix of shape (n, L), optional
@@ -58,7 +60,7 @@ def precision_at_k(
     ------
     ValueError
         Values other than 0 and 1 in `y_true`, scores that are not finite, shapes that differ, label
-        ids out of range or repeated in a row, k below 1.
+        ids out of range or repeated in a row, integers that may be ids or scores, k below 1.
 
     Warns
     -----
@@ -210,7 +212,8 @@ def discounts(k: int) -> Floats:
 
 def ideal_gain(ranking: Ranking, k: int) -> Floats:
     """Return for every row the sum of D_j over j <= min(k, t_i); D_1 for a row without labels."""
-    return np.cumsum(discounts(k))[np.clip(ranking.positives, 1, k) - 1]
+    n_terms = np.clip(ranking.positives, 1, k)
+    return np.cumsum(discounts(n_terms.max(initial=1)))[n_terms - 1]
 
 
 def mean(values: Any) -> float:

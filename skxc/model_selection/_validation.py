@@ -22,6 +22,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from skxc.metrics import get_scorer, topk_scorer
+from skxc.utils._validation import checked_sparse
 
 Rows = NDArray[np.int64]
 Scorer = Callable[[Any, Any, Any], Any]
@@ -222,7 +223,8 @@ def _check_rows(name: str, value: Any, n: int) -> Any:
             f"`{name}` must have one row per sample. Got {_num_samples(value)} rows for {n} "
             "samples; several matrices go side by side into one."
         )
-    return indexable(value)[0]
+    # Before rows are cut, since the code in C that cuts trusts the indices.
+    return indexable(checked_sparse(value, name) if sp.issparse(value) else value)[0]
 
 
 def _check_scoring(scoring: Scoring | None) -> Scorer:

@@ -5,6 +5,8 @@ Nothing here writes into an argument: arrays may be read-only memory maps inside
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +18,59 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 SHOWN_VALUES = 5
+# What is no sequence of rows: it is one text, or has no order.
+NO_SEQUENCES = (str, bytes, bytearray, Mapping, Set)
+# The root of the largest number of float32.
+LARGEST_TOTAL = 1.8e19
+BOXES = {"csr": sp.csr_array, "csc": sp.csc_array, "bsr": sp.bsr_array}
 
 
-def is_text_sequence(value: Any) -> bool:
-    """Return whether the argument is a 1-D sequence whose first element is a string."""
-    if isinstance(value, list | tuple):
-        return len(value) > 0 and isinstance(value[0], str)
-    if isinstance(value, str) or sp.issparse(value) or not hasattr(value, "__array__"):
-        return False
-    if getattr(value, "ndim", len(getattr(value, "shape", ()))) != 1 or len(value) == 0:
-        return False
-    return isinstance(next(iter(value)), str)
-
-
-def as_texts(value: Any, name: str) -> NDArray[np.object_]:
-    """Return a 1-D sequence of strings as an object array.
+def text_column(value: Any) -> NDArray[np.object_] | None:
+    """Return the elements of a sequence, or of one column, that may hold texts.
 
     Parameters
     ----------
-    value : list, tuple, ndarray or Series of str
+    value : object
+        Any argument: a sequence, iterator, Series or data frame of one column.
+
+    Returns
+    -------
+    ndarray of object of shape (n,), or None
+        None for one string, for arrays of numbers, for several columns, and for what has no order.
+    """
+    if isinstance(value, NO_SEQUENCES) or sp.issparse(value):
+        return None
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        is_column = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+        if not is_column or (array.size and array.dtype.kind not in "OUST"):
+            return None
+        return array.ravel().astype(object)
+    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
+        return None
+    items = list(value)
+    column = np.empty(len(items), dtype=object)
+    column[:] = items
+    return column
+
+
+def holds_texts(value: Any) -> bool:
+    """Return whether an argument is a sequence, or one column, in which there is a text.
+
+    All elements count: a sequence of texts may start with a missing one, which `as_texts` names.
+    """
+    column = text_column(value)
+    return column is not None and any(
+        item is None or isinstance(item, str | bytes) for item in column
+    )
+
+
+def as_texts(value: Any, name: str) -> NDArray[np.object_]:
+    """Return texts as an object array.
+
+    Parameters
+    ----------
+    value : sequence of str, iterator, ndarray, Series, or data frame of one column
     name : str
         Name of the argument in messages.
 
@@ -46,30 +82,182 @@ def as_texts(value: Any, name: str) -> NDArray[np.object_]:
     Raises
     ------
     ValueError
-        An element is not a string, or the sequence is not 1-D.
+        An element is not a string, or the argument is neither a sequence nor one column.
     """
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         raise ValueError(
             f"`{name}` must be a sequence of texts, but one string was given. "
             "Put it into a list: [text]."
         )
-    texts = np.empty(len(value), dtype=object)
-    texts[:] = [str(item) if isinstance(item, str) else item for item in value]
+    texts = text_column(value)
+    if texts is None:
+        shape = getattr(value, "shape", None)
+        raise ValueError(
+            f"`{name}` must be a sequence of texts, but is a {type(value).__name__}"
+            f"{'' if shape is None else f' of shape {tuple(shape)}'}. Pass a list of str, or one "
+            "column of texts."
+        )
     for position, text in enumerate(texts):
         if not isinstance(text, str):
+            cure = (
+                "Decode it: text.decode('utf-8')."
+                if isinstance(text, bytes)
+                else "Replace missing texts by an empty string."
+            )
             raise ValueError(
                 f"`{name}` must hold strings only, but element {position} is a "
-                f"{type(text).__name__}. Replace missing texts by an empty string."
+                f"{type(text).__name__}. {cure}"
             )
+        if type(text) is not str:
+            texts[position] = str(text)
     return texts
 
 
-def as_csr(matrix: Any, dtype: type = np.float32) -> sp.csr_array:
+def is_empty(value: Any) -> bool:
+    """Return whether an argument is a sequence, or one column, without elements."""
+    column = text_column(value)
+    return column is not None and not len(column)
+
+
+def as_names(value: Any, name: str) -> list[str]:
+    """Return names of labels: unique, not empty, on one line, without blanks around or tabs.
+
+    Parameters
+    ----------
+    value : sequence of str
+    name : str
+        Name of the argument in messages.
+
+    Raises
+    ------
+    ValueError
+        A name breaks the rule; the message has its place.
+    """
+    names = as_texts(value, name).tolist()
+    seen: dict[str, int] = {}
+    for position, text in enumerate(names):
+        if problem := wrong_name(text):
+            raise ValueError(
+                f"`{name}` must hold names of labels, but element {position}, {text!r}, {problem}. "
+                "Clean it, or drop the label."
+            )
+        if seen.setdefault(text, position) != position:
+            raise ValueError(
+                f"`{name}` must name every label once, but {text!r} is element {seen[text]} and "
+                f"element {position}. Merge these labels, or give them different names."
+            )
+    return names
+
+
+def wrong_name(name: str) -> str | None:
+    """Return what is wrong with the name of a label, None where nothing is."""
+    if not name.strip():
+        return "is empty"
+    if "\t" in name or len(name.splitlines()) > 1:
+        return "holds a tab or a line break"
+    if name != name.strip() or name.startswith("\ufeff"):
+        return "has blanks or a byte-order mark around it"
+    return None
+
+
+def checked_sparse(matrix: Any, name: str) -> Any:
+    """Return a sparse matrix whose indices fit its shape: code in C trusts them.
+
+    Parameters
+    ----------
+    matrix : sparse matrix or array
+    name : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    sparse matrix
+        The argument, or one that shares memory with it.
+
+    Raises
+    ------
+    ValueError
+        An index is out of range, or the arrays contradict each other.
+    """
+    try:
+        if matrix.format == "csr" and _is_whole(matrix):
+            return matrix
+        if matrix.format in ("csr", "csc", "bsr"):
+            # A new box around the same arrays, since the check may replace them.
+            whole = BOXES[matrix.format](matrix)
+            whole.check_format(full_check=True)
+            return whole
+        if matrix.format == "coo" and matrix.ndim == 2:
+            if not len(matrix.data) == len(matrix.row) == len(matrix.col):
+                raise ValueError("rows, columns and data differ in length")
+            return sp.coo_array((matrix.data, (matrix.row, matrix.col)), shape=matrix.shape)
+        if matrix.format == "lil" and [*map(len, matrix.rows)] != [*map(len, matrix.data)]:
+            raise ValueError("rows and data differ in length")
+        # 1-D arrays have no rows; others show their indices when they are CSR.
+        return checked_sparse(matrix.tocsr(), name) if matrix.ndim == 2 else matrix
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"`{name}` must be a sparse matrix whose indices fit its shape {matrix.shape}, but is "
+            f"broken: {error}. Build it again from (value, (row, column)) triples."
+        ) from error
+
+
+def _is_whole(matrix: Any) -> bool:
+    """Return whether a CSR matrix passes its own check, in a tenth of the time: one row counts."""
+    data, indices, indptr = matrix.data, matrix.indices, matrix.indptr
+    if not (data.ndim == indices.ndim == indptr.ndim == matrix.ndim - 1 == 1):
+        return False
+    if len(indptr) != matrix.shape[0] + 1 or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
+        return False
+    if indptr[0] != 0 or not indptr[-1] == len(indices) == len(data):
+        return False
+    # Negative ids are the largest unsigned ones.
+    columns = indices.view(f"u{indices.itemsize}")
+    if len(indices) and columns.max() >= matrix.shape[1]:
+        return False
+    return len(indptr) == 2 or bool((indptr[1:] >= indptr[:-1]).all())
+
+
+def check_total(name: str, weights: NDArray[np.floating]) -> None:
+    """Raise where weights are so large that products of two sums of them overflow in float32."""
+    total = weights.sum(dtype=np.float64)
+    if total > LARGEST_TOTAL:
+        raise ValueError(
+            f"`{name}` must hold weights with a sum of at most {LARGEST_TOTAL:g}, but theirs is "
+            f"{total:g}, whose products overflow. Divide them all by one number."
+        )
+
+
+def warn_of_unknown_texts(texts: NDArray[np.object_], unknown: NDArray[np.bool_]) -> None:
+    """Warn where most texts have no known word.
+
+    Parameters
+    ----------
+    texts : ndarray of str objects, shape (n,)
+        Blank ones have no word at all, and are not counted.
+    unknown : ndarray of bool, shape (n,)
+        Whether a text has no known word.
+    """
+    if 2 * np.count_nonzero(unknown) <= len(texts):
+        return
+    n_unknown = sum(1 for text in texts[unknown] if text.strip())
+    if 2 * n_unknown > len(texts):
+        warnings.warn(
+            f"{n_unknown} of {len(texts)} texts have no known word, so their answers rest on "
+            "little. Where scripts write no spaces, or words have many forms, use character "
+            "n-grams: vectorizer=TfidfVectorizer(analyzer='char', ngram_range=(1, 3)).",
+            stacklevel=3,
+        )
+
+
+def as_csr(matrix: Any, name: str, dtype: Any = np.float32) -> sp.csr_array:
     """Return a canonical CSR array: no duplicates, no stored zeros, sorted columns.
 
     Parameters
     ----------
     matrix : sparse matrix, sparse array or ndarray of shape (n, m)
+    name : str
+        Name of the argument in messages.
     dtype : type, default=float32
         Type of the stored values.
 
@@ -77,7 +265,17 @@ def as_csr(matrix: Any, dtype: type = np.float32) -> sp.csr_array:
     -------
     csr_array of shape (n, m)
         Shares memory with the argument where nothing had to change; never write into it.
+
+    Raises
+    ------
+    ValueError
+        An index of a sparse matrix is out of range.
     """
+    return canonical_csr(checked_sparse(matrix, name) if sp.issparse(matrix) else matrix, dtype)
+
+
+def canonical_csr(matrix: Any, dtype: Any = np.float32) -> sp.csr_array:
+    """Return what `as_csr` returns, for a matrix that was checked."""
     result = sp.csr_array(matrix)
     if result.dtype != dtype:
         result = result.astype(dtype)
@@ -134,6 +332,7 @@ def check_target(y: Any) -> Target:
     """
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    y = list(y) if isinstance(y, Iterator) else y
     names = _column_names(y)
     if hasattr(y, "columns") and hasattr(y, "sparse"):
         y = y.sparse.to_coo()
@@ -143,7 +342,7 @@ def check_target(y: Any) -> Target:
             raise ValueError(
                 f"A sparse `y` must have the shape (n_samples, n_labels), but has {shape}."
             )
-        return _indicator(y, "sparse", names)
+        return _indicator(checked_sparse(y, "y"), "sparse", names)
     array = _as_array(y)
     array = check_array(
         array,
@@ -163,7 +362,9 @@ def check_target(y: Any) -> Target:
 def _column_names(y: Any) -> list[str] | None:
     """Return the column names of a data frame with text columns."""
     columns = list(getattr(y, "columns", []))
-    return columns if columns and all(isinstance(name, str) for name in columns) else None
+    if not columns or not all(isinstance(name, str) for name in columns):
+        return None
+    return as_names(columns, "the columns of y")
 
 
 def _as_array(y: Any) -> NDArray[Any]:
@@ -175,16 +376,43 @@ def _as_array(y: Any) -> NDArray[Any]:
     nested = isinstance(y, list | tuple) and any(
         isinstance(row, list | tuple | set | frozenset) for row in y
     )
+    if isinstance(y, list | tuple):
+        _check_none_missing(y)
     try:
         array = np.asarray(y)
     except ValueError as error:
         raise TypeError(hint) from error
+    if array.ndim and array.dtype.kind in "Of":
+        _check_none_missing(array)
     rows_of_labels = array.dtype == object and any(
         isinstance(row, list | tuple | set | frozenset) for row in array.ravel()
     )
     if rows_of_labels or (nested and array.dtype.kind in "OUS"):
         raise TypeError(hint)
     return array.astype(np.float64) if array.ndim == 2 and array.dtype == object else array
+
+
+def _check_none_missing(y: Any) -> None:
+    """Raise where a row of a dense target, or a cell of it, is None, NaN or NA."""
+    if isinstance(y, np.ndarray) and y.dtype.kind == "f":
+        bad = np.argwhere(np.isnan(y))[:1].tolist()
+    else:
+        cells = np.ndenumerate(y) if isinstance(y, np.ndarray) else enumerate(y)
+        bad = [np.atleast_1d(at).tolist() for at, value in cells if _is_missing(value)][:1]
+    if bad:
+        row, *columns = bad[0]
+        where = f"row {row}" + "".join(f", column {column}" for column in columns)
+        raise ValueError(
+            f"`y` must have no missing value, but {where} holds NaN, NA or None. Drop this row; a "
+            "sample without labels is a row of zeros."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, or the NA or NaT of pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
 def _is_binary(values: NDArray[Any]) -> bool:
@@ -205,21 +433,24 @@ def _checked_ones(y: Any) -> sp.csr_array:
     if y.dtype.kind not in "buif":
         values = sp.csr_array(y).data if sp.issparse(y) else y
         raise ValueError(_not_binary(np.unique(values)))
-    matrix = as_csr(y, dtype=y.dtype)
-    if not np.all(matrix.data == 1):
-        raise ValueError(_not_binary(np.unique(matrix.data)))
+    matrix = canonical_csr(y, y.dtype)
+    wrong = matrix.data != 1
+    if wrong.any():
+        row = np.searchsorted(matrix.indptr, np.argmax(wrong), "right") - 1
+        raise ValueError(_not_binary(np.unique(matrix.data), int(row)))
     ones = np.ones(matrix.nnz, dtype=np.float32)
     return sp.csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def _not_binary(values: NDArray[Any]) -> str:
+def _not_binary(values: NDArray[Any], row: int | None = None) -> str:
     """Return the message for an indicator with other values."""
     shown = ", ".join(str(value) for value in values[:SHOWN_VALUES])
     more = ", ..." if len(values) > SHOWN_VALUES else ""
+    where = "" if row is None else f"Row {row} is the first with another value. "
     return (
         "`y` must be a binary indicator matrix of 0 and 1 (repeated sparse entries add up), but "
-        f"holds the values {shown}{more}. Store 1 for every label of a sample; lists of labels "
-        "become an indicator with MultiLabelBinarizer(sparse_output=True)."
+        f"holds the values {shown}{more}. {where}Store 1 for every label of a sample; lists of "
+        "labels become an indicator with MultiLabelBinarizer(sparse_output=True)."
     )
 
 

@@ -1,13 +1,16 @@
 """From files to a saved model, to label names and to a table."""
 
+import gzip
 import io
 import re
 
+import numpy as np
 import pytest
 
 from skxc import load
 from skxc.commands import main
 from skxc.commands._fit import read_text_files
+from skxc.commands._predict import label_lines
 
 TEXTS = ["red wine", "white wine", "deep learning", "machine learning"] * 3
 LABELS = ["wine\tred", "wine", "ml", "ml\t"] * 3
@@ -44,7 +47,8 @@ def test_predict_reads_standard_input_and_agrees_with_the_estimator(
     model = tmp_path / "model"
     main(["fit", *files, *KNN, "--output", str(model)])
     capsys.readouterr()
-    monkeypatch.setattr("sys.stdin", io.StringIO("red wine\ndeep learning"))
+    typed = io.TextIOWrapper(io.BytesIO(b"red wine\ndeep learning"))
+    monkeypatch.setattr("sys.stdin", typed)
     assert main(["predict", str(model)]) == 0
     lines = capsys.readouterr().out.splitlines()
     texts = ["red wine", "deep learning"]
@@ -112,6 +116,72 @@ def test_mistakes_of_fit(files, tmp_path, capsys, monkeypatch, arguments, messag
     assert re.search(message, error), error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_marks_line_ends_and_packed_files(files, tmp_path, capsys):
+    """What one command reads, the other reads too: a mark, lone carriage returns, packed files."""
+    texts, labels = "\n".join(TEXTS), "\n".join(LABELS)
+    (tmp_path / "texts.txt").write_bytes(f"\ufeff{texts}\n".encode())
+    with gzip.open(tmp_path / "labels.txt.gz", "wb") as file:
+        file.write(f"\ufeff{labels}\r\n".encode())
+    data = read_text_files(tmp_path / "texts.txt", tmp_path / "labels.txt.gz", None)
+    assert data.label_names == ["ml", "red", "wine"]
+    assert data.train_texts == TEXTS
+    model = tmp_path / "model"
+    assert main(["fit", *files, *KNN, "--output", str(model)]) == 0
+    queries = "\ufeffred wine\rwhite wine\r\ndeep\u2028learning".encode()
+    (tmp_path / "queries.txt").write_bytes(queries)
+    (tmp_path / "queries.txt.gz").write_bytes(gzip.compress(queries))
+    answers = []
+    for name in ("queries.txt", "queries.txt.gz"):
+        capsys.readouterr()
+        assert main(["predict", str(model), str(tmp_path / name), "-k", "1"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert len(answers[0].splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.txt", "wine\t red\n" * 12, "labels.txt, line 1: the label ' red' has blanks"),
+        ("labels.txt", "wine\n" * 11 + " \n", "labels.txt, line 12: the label ' ' is empty"),
+        ("names.txt", "wine\ta\nred\tb\nwine\tc\n", "names.txt, line 3: the label 'wine' has a"),
+        ("names.txt", "wine\ta\n\tb\n", "names.txt, line 2: the label '' is empty"),
+    ],
+)
+def test_names_in_files_are_checked(files, tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    names = tmp_path / "names.txt" if name == "names.txt" else None
+    with pytest.raises(ValueError, match=message):
+        read_text_files(tmp_path / "texts.txt", tmp_path / "labels.txt", names)
+
+
+def test_commas_deserve_a_hint(files, tmp_path, caplog):
+    (tmp_path / "labels.txt").write_text("Wein,rot\n" * 12)
+    data = read_text_files(tmp_path / "texts.txt", tmp_path / "labels.txt", None)
+    assert data.label_names == ["Wein,rot"]
+    assert "'Wein,rot' counts as one label" in caplog.text
+
+
+def test_class_values_do_not_break_lines():
+    class Classes:
+        label_names_, classes_ = None, ["a\tb", "c\nd"]
+
+        def predict_topk(self, texts, k):
+            return np.array([[1, 0]]), np.array([[2.0, 1.0]])
+
+    assert list(label_lines(Classes(), ["x"], 2)) == [r"c\nd" + "\t2\t" + r"a\tb" + "\t1"]
+
+
+def test_a_text_in_another_encoding_is_named(files, tmp_path, capsys):
+    model = tmp_path / "model"
+    main(["fit", *files, *KNN, "--output", str(model)])
+    (tmp_path / "queries.txt").write_bytes(b"wine\n\xe9t\xe9\n")
+    assert main(["predict", str(model), str(tmp_path / "queries.txt")]) == 2
+    assert "queries.txt, line 2: not utf-8 text" in capsys.readouterr().err
+    (tmp_path / "queries.gz").write_bytes(gzip.compress(b"wine\n" * 1000)[:-9])
+    assert main(["predict", str(model), str(tmp_path / "queries.gz")]) == 2
 
 
 def test_fit_does_not_overwrite(files, tmp_path, capsys):

@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from skxc.datasets import _lines
-from skxc.datasets._lines import open_binary, read_blocks, read_lines, write_lines
+from skxc.datasets._lines import lines_of, open_binary, read_blocks, read_lines, write_lines
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
@@ -27,6 +27,23 @@ def test_windows_line_ends_and_a_missing_last_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\r\nb\r\nc")
     assert read_lines(path) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_a_byte_order_mark_is_no_text(tmp_path, name):
+    content = b"\xef\xbb\xbffirst\nsecond\rstill\r\n"
+    packed = gzip.compress(content) if name.endswith("gz") else content
+    (tmp_path / name).write_bytes(packed)
+    assert read_lines(tmp_path / name) == ["first", "second\rstill"]
+    with open_binary(tmp_path / name) as file:
+        assert list(lines_of(file, tmp_path / name)) == ["first", "second\rstill"]
+
+
+@pytest.mark.parametrize("content", [b"plain text", b"\x1f\x8b", gzip.compress(b"a\n" * 999)[:-9]])
+def test_damaged_packed_files_are_named(tmp_path, content):
+    (tmp_path / "a.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.gz: no whole gzip file"):
+        read_lines(tmp_path / "a.gz")
 
 
 def test_a_wrong_encoding_names_the_line(tmp_path):

@@ -63,6 +63,8 @@ def test_values_outside_zero_and_one_are_refused(bad):
         ece_at_k([[1, 0]], np.array([[0.5, bad]]), 2)
     for k in (1, 2):  # ids are no probabilities, whatever their number
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+            ece_at_k([[1, 0, 0]], np.array([[0, 1]]), k)
+        with pytest.raises(ValueError, match="may be scores or label ids"):
             ece_at_k([[1, 0]], np.array([[0, 1]]), k)
 
 

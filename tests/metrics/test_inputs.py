@@ -52,9 +52,61 @@ def test_data_frames_are_truth_and_scores():
 
 def test_label_ids_equal_the_scores_they_come_from():
     ids = np.argsort(-SCORES, axis=1, kind="stable")
-    assert evaluate(TRUTH, ids) == evaluate(TRUTH, SCORES)
-    for dtype in (np.int32, np.int64, np.uint8):
-        assert evaluate(TRUTH, ids.astype(dtype)) == evaluate(TRUTH, SCORES)
+    assert evaluate(TRUTH, (ids, SCORES)) == evaluate(TRUTH, SCORES)
+    short, padded = ids[:, :3], np.pad(ids, ((0, 0), (0, 1)), constant_values=-1)
+    for dtype in (np.int32, np.int64, np.uint8, np.float32, object):
+        assert evaluate(TRUTH, short.astype(dtype), ks=[1, 3]) == evaluate(TRUTH, SCORES, ks=[1, 3])
+    for dtype in (np.int32, float):
+        assert evaluate(TRUTH, padded.astype(dtype)) == evaluate(TRUTH, SCORES)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint16, np.float32, object])
+@pytest.mark.parametrize(
+    "values", [[[0, 1], [1, 0]], [[1, 0], [1, 0]], [[0, 0], [1, 1]], [[0, 1], [0, 0]]]
+)
+def test_the_type_of_numbers_never_changes_what_they_mean(values, dtype):
+    """Numbers of two labels are scores, whatever their type, or are refused; never label ids."""
+    truth, scores = np.array([[0, 1], [1, 0]]), np.array(values)
+    expected = precision_at_k(truth, scores.astype(float), 1)
+    try:
+        assert precision_at_k(truth, scores.astype(dtype), 1) == expected
+    except ValueError as error:
+        assert "may be scores or label ids" in str(error)
+        assert dtype not in (bool, np.float32)
+
+
+def test_votes_are_scores():
+    votes = np.array([[7, 0, 9, 2], [1, 3, 3, 0], [0, 0, 0, 5]])
+    assert evaluate(TRUTH, votes) == evaluate(TRUTH, votes.astype(float))
+
+
+@pytest.mark.parametrize("value", [["a", "b"], [1j, 2j], [None, 1]])
+def test_scores_must_be_numbers(value):
+    with pytest.raises((ValueError, TypeError), match=r"must hold numbers|must be finite"):
+        precision_at_k([[0, 1]], np.array([value]), 1)
+
+
+@pytest.mark.parametrize("column", [-1, 4, 2**31 - 1])
+@pytest.mark.parametrize("name", ["y_true", "y_score", "filter_pairs"])
+def test_broken_matrices_are_refused(name, column):
+    arguments = {"y_true": sp.csr_array(TRUTH), "y_score": sp.csr_array(SCORES)}
+    broken = sp.csr_array(SCORES if name == "y_score" else TRUTH)
+    broken.indices[1] = column
+    shown = "`y`" if name == "y_true" else f"`{name}`"
+    with pytest.raises(ValueError, match=f"{shown} must be a sparse matrix whose indices fit"):
+        evaluate(**{**arguments, name: broken})
+
+
+@pytest.mark.parametrize("k", [5, 1000, 2**31, 2**62])
+def test_a_huge_k_takes_no_memory(k):
+    names = ["precision", "recall", "ndcg", "coverage", "macro_f1", "psp", "psndcg"]
+    weights = np.array([1.0, 2, 3, 4])
+    found = evaluate(TRUTH, SCORES, ks=[k], metrics=names, inverse_propensity=weights)
+    assert found[f"recall@{k}"] == found[f"psp@{k}"] == 1.0
+    assert found[f"precision@{k}"] == pytest.approx(4 / 3 / k)
+    expected = evaluate(TRUTH, SCORES, ks=[4], metrics=names, inverse_propensity=weights)
+    for name in ("ndcg", "psndcg", "coverage", "macro_f1"):
+        assert found[f"{name}@{k}"] == pytest.approx(expected[f"{name}@4"])
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -128,7 +180,8 @@ def test_k_beyond_the_number_of_labels_counts_misses():
 def test_filtered_pairs_leave_the_ranking():
     pairs = coo_to_csr([1], [0], [0.0], TRUTH.shape)  # an explicit zero still names a pair
     assert precision_at_k(TRUTH, SCORES, 1) == pytest.approx(1 / 3)
-    for scores in (SCORES, sp.csr_array(SCORES), np.argsort(-SCORES, axis=1, kind="stable")):
+    ids = np.argsort(-SCORES, axis=1, kind="stable")
+    for scores in (SCORES, sp.csr_array(SCORES), (ids, SCORES)):
         assert precision_at_k(TRUTH, scores, 1, filter_pairs=pairs) == pytest.approx(2 / 3)
 
 
@@ -217,7 +270,7 @@ def test_refusals_name_the_argument():
     refuses(
         "name a label once per row. Got 1 repetitions", TRUTH, np.array([[0, 1], [2, 2], [0, 1]])
     )
-    refuses("name a label once per row", TRUTH, TRUTH)  # a 0/1 matrix taken for ids
+    refuses("may be scores or label ids", TRUTH, np.argsort(-SCORES, axis=1))
     refuses("one value per sample", [0, 1, 2], SCORES)
     refuses("`filter_pairs` must have the shape", TRUTH, SCORES, filter_pairs=sp.csr_array((3, 3)))
     for k in (0, -1, 2.0, True, None, "5"):

@@ -1,3 +1,5 @@
+from collections import UserList, deque
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -5,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.exceptions import DataConversionWarning
 
-from skxc.utils._validation import as_csr, as_texts, check_target, is_text_sequence
+from skxc.utils._validation import as_csr, as_texts, check_target, holds_texts
 
 INDICATOR = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
 
@@ -46,16 +48,25 @@ DENSE = [
         ([], False),
         ("a", False),
         ([["a"]], False),
-        (np.array([["a"]]), False),
+        (np.array([["a"]]), True),
+        (np.array([["a", "b"]]), False),
         (np.array([1.0]), False),
-        (pd.DataFrame({"a": ["b"]}), False),
+        (pd.DataFrame({"a": ["b"]}), True),
+        (pd.DataFrame({"a": ["b"], "c": ["d"]}), False),
+        (pl.DataFrame({"a": ["b"]}), True),
+        (UserList(["a"]), True),
+        (deque(["a"]), True),
+        ([None, "a"], True),
+        ([np.nan, "a"], True),
+        ([b"a"], True),
+        ({"a"}, False),
         (sp.csr_array(np.eye(2)), False),
         ({"a": 1}, False),
         (None, False),
     ],
 )
-def test_is_text_sequence(value, expected):
-    assert is_text_sequence(value) is expected
+def test_holds_texts(value, expected):
+    assert holds_texts(value) is expected
 
 
 def test_as_texts():
@@ -71,7 +82,7 @@ def test_as_texts():
 def test_as_csr_cleans_a_copy():
     matrix = sp.csr_array((np.array([1.0, 2, 0]), [1, 1, 0], [0, 2, 3]), shape=(2, 2))
     matrix.data.flags.writeable = False
-    result = as_csr(matrix)
+    result = as_csr(matrix, "X")
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result.toarray(), [[0, 3], [0, 0]])
     assert (result.nnz, matrix.nnz) == (1, 3)
@@ -79,7 +90,7 @@ def test_as_csr_cleans_a_copy():
 
 def test_as_csr_shares_what_is_clean():
     matrix = sp.csr_array(np.eye(3, dtype=np.float32))
-    assert np.shares_memory(as_csr(matrix).data, matrix.data)
+    assert np.shares_memory(as_csr(matrix, "X").data, matrix.data)
 
 
 @pytest.mark.parametrize("y", SPARSE, ids=lambda y: type(y).__name__)

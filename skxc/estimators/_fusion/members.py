@@ -191,7 +191,7 @@ def grown(member: Any, features: Features) -> Any:
     if getattr(member, "label_names_", None) is not None:
         # The fusion answers with its own names; those of members only have to be there.
         first = member.n_labels_
-        names = [str(label) for label in range(first, first + features.shape[0])]
+        names = [f"added label {label}" for label in range(first, first + features.shape[0])]
     return copy.copy(member).add_labels(features, label_names=names)
 
 

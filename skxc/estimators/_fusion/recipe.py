@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 
 from skxc._hold_out import hold_out
 from skxc._label_side import LabelSideXC, NewLabelsMixin, SampleGraphMixin
+from skxc._outputs import no_rows
 from skxc._params import params
 from skxc._training_set import Features, TrainingSet
 from skxc.base import of_model
@@ -219,7 +220,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         return {"model_": model, "calibrator_": calibrator}
 
     def _search(self, model: FusionModel, X: Features, own: Any, k: int) -> TopK:
-        return self._current(model).search(X, k, own)
+        return self._current(model).search(X, k, own) if X.shape[0] else no_rows(k)
 
     def _current(self, model: FusionModel) -> FusionModel:
         # Members are asked for as many labels, whatever k, so that the best do not depend on it.

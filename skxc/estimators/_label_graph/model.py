@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skxc._model import Model, in_blocks
 from skxc._training_set import Features
 from skxc.encoders import Encoder
+from skxc.estimators._encoding import prepared_samples
 from skxc.estimators._label_graph.member import SearchSettings, ShortlistRanker
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
@@ -75,7 +76,7 @@ class LabelGraphModel(Model):
 
     def queries(self, X: Features) -> sp.csr_array:
         """Return samples as bags of words at unit length."""
-        return normalize_rows(self.encoder.prepare(X))
+        return normalize_rows(prepared_samples(self.encoder, X))
 
     def embed(self, X: Features) -> NDArray[np.float32]:
         """Return the unit vectors of samples, shape (n, d)."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skxc._model import in_blocks
 from skxc._training_set import Features, TrainingSet
-from skxc.estimators._encoding import EncoderModel, PoolFigures
+from skxc.estimators._encoding import EncoderModel, PoolFigures, prepared_samples
 from skxc.estimators._unified.heads import HeadsModule, scoring_head
 from skxc.indices import VectorSearch
 from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
@@ -120,7 +120,7 @@ class UnifiedModel(EncoderModel):
 
     def embed(self, X: Features) -> NDArray[np.float32]:
         """Return the unit vectors of samples by both heads side by side, shape (n, 2 * dim)."""
-        return self._project(self.encoder.prepare(X))
+        return self._project(prepared_samples(self.encoder, X))
 
     def _project(self, rows: Any) -> NDArray[np.float32]:
         device = resolve_device(self.device)
