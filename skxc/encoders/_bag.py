@@ -85,7 +85,6 @@ class BagEncoder(Encoder):
         features.data[features.indices >= self.n_tokens_] *= self.ngram_weight
         return features
 
-    def unknown_share(self, cache: sp.csr_array) -> float:
     def without_words(self, cache: sp.csr_array) -> NDArray[np.bool_] | None:
         """Return which prepared texts have buckets of unknown words at most; None for features."""
         if self.vectorizer_ is None:
@@ -93,6 +92,7 @@ class BagEncoder(Encoder):
         known = np.concatenate([[0], np.cumsum(cache.indices < self.n_tokens_)])
         return known[cache.indptr[1:]] == known[cache.indptr[:-1]]
 
+    def unknown_share(self, cache: sp.csr_array) -> float:
         """Return the share of the rows' squared weight that unknown words have."""
         total = cache.shape[0] - int((np.diff(cache.indptr) == 0).sum())
         known = cache.data[cache.indices < self.n_tokens_]

@@ -140,8 +140,6 @@ def fitted_encoder(encoder: Any, fit: NeuralFit) -> Encoder:
     return encoder.fit(*sides, seed=fit.seed).to(fit.device)
 
 
-def prepared_labels(encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
-    """Return the prepared label side; without one a label averages its training rows."""
 def prepared_samples(encoder: Encoder, X: Features) -> Any:
     """Return new samples, prepared; warn where it knows no word of most of them."""
     prepared = encoder.prepare(X)
@@ -151,6 +149,8 @@ def prepared_samples(encoder: Encoder, X: Features) -> Any:
     return prepared
 
 
+def prepared_labels(encoder: Encoder, samples: Any, data: TrainingSet) -> Any:
+    """Return the prepared label side; without one a label averages its training rows."""
     if data.label_features is not None:
         return encoder.prepare(data.label_features)
     if not sp.issparse(data.X):
