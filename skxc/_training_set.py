@@ -11,8 +11,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from skxc._own_labels import OwnLabels
@@ -187,6 +185,8 @@ def training_set(
 
 def check_samples(estimator: Any, X: Any) -> tuple[Features, dict[str, Any]]:
     """Return the samples as texts or as CSR float32, and fitted attributes that tell which."""
+    if is_empty(X):
+        raise ValueError("`X` must hold at least one sample, but is empty.")
     vectorizer = getattr(estimator, "vectorizer", None)
     if isinstance(X, str | bytes) or holds_texts(X):
         texts = as_texts(X, "X")
@@ -261,27 +261,32 @@ def fit_vectorizer(
     if given is None:
         rows = canonical_csr(vectorizer.fit_transform(texts)[: len(X)])
     else:
-        if has_label_texts:
-            _check_unsupervised(vectorizer)
-        vectorizer = vectorizer.fit(texts, None if has_label_texts else y)
+        try:
+            vectorizer = vectorizer.fit(texts, None if has_label_texts else y)
+        except (TypeError, ValueError) as error:
+            if not has_label_texts or not (learners := _supervised_steps(vectorizer)):
+                raise
+            raise ValueError(
+                f"`vectorizer` must learn from texts alone because label texts have no row of `y`, "
+                f"but {learners[0]} learns from `y`. Leave it out, or fit the vectoriser before "
+                "and wrap it in FrozenEstimator."
+            ) from error
         rows = estimator._vectorize(vectorizer, X)
     warn_of_unknown_texts(X, np.diff(rows.indptr) == 0)
     return rows, vectorizer
 
 
-def _check_unsupervised(vectorizer: Any) -> None:
-    """Raise where a vectoriser, or a step of it, needs the labels of every text."""
+def _supervised_steps(vectorizer: Any) -> list[str]:
+    """Return the names of the classes inside a vectoriser that learn from `y`."""
+    from sklearn.feature_selection import SelectorMixin, VarianceThreshold
+
     steps = getattr(vectorizer, "steps", getattr(vectorizer, "transformer_list", None))
-    for _, step in steps or []:
-        _check_unsupervised(step)
-    if steps or isinstance(vectorizer, FrozenEstimator):
-        return
-    if hasattr(vectorizer, "__sklearn_tags__") and get_tags(vectorizer).target_tags.required:
-        raise ValueError(
-            f"`vectorizer` must learn from texts alone because label texts have no row of `y`, but "
-            f"{type(vectorizer).__name__} needs `y`. Leave it out, or fit it before and wrap the "
-            "vectoriser in FrozenEstimator."
-        )
+    if steps is not None:
+        return [name for _, step in steps for name in _supervised_steps(step)]
+    selects = isinstance(vectorizer, SelectorMixin) and not isinstance(
+        vectorizer, VarianceThreshold
+    )
+    return [type(vectorizer).__name__] if selects else []
 
 
 # ---- the label side

@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxc._params import Parameterized, params
 from skxc.utils._sparse import pair_ids, row_ids
+from skxc.utils._validation import checked_sparse
 
 __all__ = ["TopKCalibrator"]
 
@@ -245,7 +246,8 @@ def _observations(
     scores: sp.csr_array, truth: sp.csr_array, sample_weight: ArrayLike | None
 ) -> tuple[Floats, Floats, Floats]:
     """Return score, hit (0 or 1) and weight of every stored entry of positive weight."""
-    scores, truth = sp.csr_array(scores), sp.csr_array(truth)
+    scores = sp.csr_array(checked_sparse(sp.csr_array(scores), "scores"))
+    truth = sp.csr_array(checked_sparse(sp.csr_array(truth), "truth"))
     if scores.shape != truth.shape:
         raise ValueError(
             f"`scores` and `truth` must have one shape. Got {scores.shape} and {truth.shape}; "

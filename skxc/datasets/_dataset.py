@@ -103,6 +103,7 @@ class XCDataset:
             yield f"{side}_texts", (n_rows,)
             yield f"{side}_features", (n_rows, n_features)
             yield f"{side}_names" if side == "label" else f"{side}_ids", (n_rows,)
+        yield "train_labels", (None, None)
         yield "test_labels", (None, self.n_labels)
         yield "train_filter", (self.n_train, self.n_labels)
         yield "test_filter", (self.n_test, self.n_labels)

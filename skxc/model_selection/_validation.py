@@ -162,6 +162,11 @@ class _Folds:
     def of(
         cls, estimator: Any, X: Any, y: Any, groups: Any, cv: Any, params: Mapping[str, Any] | None
     ) -> _Folds:
+        # Before rows are cut, since the code in C that cuts trusts the indices.
+        X, y = (
+            checked_sparse(value, name) if sp.issparse(value) else value
+            for name, value in (("X", X), ("y", y))
+        )
         X, y, groups = indexable(X, y, groups)
         y = np.asarray(y) if isinstance(y, list) else y
         params = {
@@ -223,7 +228,6 @@ def _check_rows(name: str, value: Any, n: int) -> Any:
             f"`{name}` must have one row per sample. Got {_num_samples(value)} rows for {n} "
             "samples; several matrices go side by side into one."
         )
-    # Before rows are cut, since the code in C that cuts trusts the indices.
     return indexable(checked_sparse(value, name) if sp.issparse(value) else value)[0]
 
 

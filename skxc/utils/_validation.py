@@ -41,9 +41,12 @@ def text_column(value: Any) -> NDArray[np.object_] | None:
     if isinstance(value, NO_SEQUENCES) or sp.issparse(value):
         return None
     if hasattr(value, "__array__"):
+        shape = np.shape(value) if getattr(value, "shape", None) is None else value.shape
+        # Asked first, since a wide frame may be sparse.
+        if len(shape) != 1 and tuple(shape[1:]) != (1,):
+            return None
         array = np.asarray(value)
-        is_column = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
-        if not is_column or (array.size and array.dtype.kind not in "OUST"):
+        if array.size and array.dtype.kind not in "OUST":
             return None
         return array.ravel().astype(object)
     if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
@@ -220,7 +223,8 @@ def _is_whole(matrix: Any) -> bool:
 
 def check_total(name: str, weights: NDArray[np.floating]) -> None:
     """Raise where weights are so large that products of two sums of them overflow in float32."""
-    total = weights.sum(dtype=np.float64)
+    with np.errstate(over="ignore"):
+        total = weights.sum(dtype=np.float64)
     if total > LARGEST_TOTAL:
         raise ValueError(
             f"`{name}` must hold weights with a sum of at most {LARGEST_TOTAL:g}, but theirs is "
