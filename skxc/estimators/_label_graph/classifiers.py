@@ -116,14 +116,9 @@ class DocumentBlock(nn.Module):
 
 
 class FusedClassifiers(nn.Module):
-    """One classifier per label, fused from its texts and, if there is one, its free vector.
+    """One classifier per label, fused from its texts and its free vector.
 
-    Parameters
-    ----------
-    components : Components
-    fusion : {"attention", "sum"}
-    start : ndarray of float32, shape (L, dim), or None
-        Initial free vectors; None: none.
+    Free vectors begin at `start`, an array of float32 of shape (L, dim); None: there are none.
     """
 
     def __init__(

@@ -53,19 +53,10 @@ class LabelClusters(Part):
         n_hops: int,
         place: str,
     ) -> Outputs:
-        """Return balanced clusters of similar labels; hubs of the walk are clustered apart.
+        """Return balanced clusters of labels with similar vectors; hubs are clustered apart.
 
-        Parameters
-        ----------
-        problem : Problem
-        vectors : ndarray or csr_array of shape (L, d)
-            What labels are clustered by.
-        graph : csr_array of shape (L, L) or None
-            With self-loops, not normalised; the graph of the clusters is made from it.
-        walk : RandomWalk
-        n_hops : int
-        place : str
-            What the clusters are for.
+        Their graph is made from that of the labels, (L, L), which is not normalised; their random
+        choices depend on `place`, what the clusters are for.
         """
         n_labels = len(problem.labels)
         wanted = max(int(n_labels / LABELS_PER_CLUSTER), 1)
