@@ -22,6 +22,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from skxc.utils._bases import Estimator
+from skxc.utils._validation import LARGEST_TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,8 @@ __all__ = ["MadeBy", "OneOf", "Parameterized", "Part", "params"]
 PositiveInt = Annotated[int, Interval(Integral, 1, None, closed="left")]
 NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
 PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
-NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
+#: At most the root of the largest number of float32, so that products stay finite.
+NonNegativeFloat = Annotated[float, Interval(Real, 0, LARGEST_TOTAL, closed="both")]
 #: A share in [0, 1].
 Share = Annotated[float, Interval(Real, 0, 1, closed="both")]
 #: A share in [0, 1), such as a rate of dropout.

@@ -16,9 +16,19 @@ from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, make_pipeline
 
-from skxc import AnchorGraph, KNeighborsXC, LabelGraph, LabelTexts, LinearTreeXC
+from skxc import (
+    AnchorGraph,
+    DualEncoderXC,
+    KNeighborsXC,
+    LabelGraph,
+    LabelTexts,
+    LabelTree,
+    LinearTreeXC,
+    NeighborVotes,
+)
 from skxc.calibration import TopKCalibrator
 from skxc.datasets import XCDataset
+from skxc.estimators._fusion.members import check_shares
 from skxc.graphs import cooccurrence
 from skxc.model_selection import cross_validate
 from tests.toys import CentroidXC, SampleGraphXC
@@ -151,15 +161,28 @@ def test_a_check_changes_no_argument():
 # ---- weights
 
 
-@pytest.mark.parametrize("value", [1e19, 1e38, 1e308])
+@pytest.mark.parametrize("value", [1e-308, 1e-25, 1e19, 1e38, 1e308])
 def test_weights_whose_products_overflow_are_refused(value):
-    with pytest.raises(ValueError, match="`sample_weight` must hold weights with a sum of at most"):
+    with pytest.raises(ValueError, match="`sample_weight` must hold weights with a sum from"):
         CentroidXC().fit(WHOLE, WHOLE, sample_weight=np.full(6, value))
-    value = min(value, 1e38)
-    with pytest.raises(ValueError, match="`adjacency` must hold weights with a sum of at most"):
+    with pytest.raises(ValueError, match="`weights` must hold weights with a sum from"):
+        check_shares([value, value, value, value], 4)
+    value = min(max(value, 1e-30), 1e38)
+    with pytest.raises(ValueError, match="`adjacency` must hold weights with a sum from"):
         LabelGraph(np.eye(6) * value)
-    with pytest.raises(ValueError, match="`sample_graph` must hold weights with a sum of at most"):
+    with pytest.raises(ValueError, match="`sample_graph` must hold weights with a sum from"):
         SampleGraphXC().fit(WHOLE, WHOLE, sample_graph=WHOLE * value)
+
+
+def test_factors_whose_products_overflow_are_refused():
+    for part, name in (
+        (NeighborVotes(weight=1e30), "weight"),
+        (LabelTree(graph_weight=1e30), "graph_w"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            (DualEncoderXC(votes=part) if name == "weight" else LinearTreeXC(tree=part)).fit(
+                TEXTS, Y
+            )
 
 
 # ---- texts

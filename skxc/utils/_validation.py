@@ -222,13 +222,14 @@ def _is_whole(matrix: Any) -> bool:
 
 
 def check_total(name: str, weights: NDArray[np.floating]) -> None:
-    """Raise where weights are so large that products of two sums of them overflow in float32."""
+    """Raise where products of two sums of weights overflow, or underflow, in float32."""
     with np.errstate(over="ignore"):
         total = weights.sum(dtype=np.float64)
-    if total > LARGEST_TOTAL:
+    if total > LARGEST_TOTAL or 0 < total < 1 / LARGEST_TOTAL:
         raise ValueError(
-            f"`{name}` must hold weights with a sum of at most {LARGEST_TOTAL:g}, but theirs is "
-            f"{total:g}, whose products overflow. Divide them all by one number."
+            f"`{name}` must hold weights with a sum from {1 / LARGEST_TOTAL:.2g} to "
+            f"{LARGEST_TOTAL:g}, but theirs is {total:g}, whose products have no place in float32. "
+            "Multiply them all by one number."
         )
 
 

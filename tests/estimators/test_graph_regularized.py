@@ -317,8 +317,8 @@ def test_anchors_with_texts_need_no_label_texts(data):
         ({"other": (1, 1)}, "must have a pair for every graph, but has none for 'topic'"),
         ({"topic": (1,)}, r"must be pairs .* but has \(1,\) for 'topic'"),
         ({"topic": 0.5}, "must be pairs"),
-        ({"topic": (1, -1)}, "must be pairs .* non-negative numbers"),
-        ({"topic": (1, np.nan)}, "must be pairs .* of finite"),
+        ({"topic": (1, -1)}, "must be pairs .* of numbers from 0"),
+        ({"topic": (1, np.nan)}, "must be pairs .* of numbers"),
         ({"topic": "ab"}, "must be pairs"),
     ],
 )

@@ -18,6 +18,7 @@ from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.utils._bases import BaseComposition
 from skxc.utils._random import root_seed, stream
 from skxc.utils._sparse import TopK, rank_rows, top_k
+from skxc.utils._validation import check_total
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -119,11 +120,12 @@ def check_shares(weights: Any, n_members: int) -> NDArray[np.float64] | None:
         return None
     shares = np.asarray(weights, dtype=np.float64)
     valid = shares.shape == (n_members,) and (shares >= 0).all() and np.isfinite(shares).all()
-    if not valid or shares.sum() == 0:
+    if not valid or not shares.any():
         raise ValueError(
             f"`weights` must hold {n_members} non-negative numbers that are not all zero, one "
             f"per member, but is {weights!r}. Use None to learn them."
         )
+    check_total("weights", shares)
     return shares
 
 

@@ -20,6 +20,7 @@ from skxc.exceptions import GraphWarning
 from skxc.graphs import as_ones, keep_edges
 from skxc.labels import AnchorGraph
 from skxc.utils._same_text import same_text_pairs
+from skxc.utils._validation import LARGEST_TOTAL
 
 
 def graph_terms(data: TrainingSet, options: GraphTerms) -> list[GraphTerm]:
@@ -119,10 +120,12 @@ def check_weights(weights: Any, data: TrainingSet) -> None:
             )
     for graph, pair in weights.items():
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
-        if not (is_pair and all(isinstance(w, Real) and 0 <= float(w) < np.inf for w in pair)):
+        if not (
+            is_pair and all(isinstance(w, Real) and 0 <= float(w) <= LARGEST_TOTAL for w in pair)
+        ):
             raise ValueError(
-                "`weights` of GraphTerms must be pairs (sample weight, label weight) of finite, "
-                f"non-negative numbers, but has {pair!r} for {graph!r}. Pass both weights."
+                "`weights` of GraphTerms must be pairs (sample weight, label weight) of numbers "
+                f"from 0 to {LARGEST_TOTAL:g}, but has {pair!r} for {graph!r}. Pass both weights."
             )
 
 
