@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skxc._model import Fit
 from skxc._training_set import Features, TrainingSet
+from skxc.utils._loaded import sizes_of
 from skxc.utils._random import root_seed, stream
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class CalibrationRows:
     y: sp.csr_array
     sample_weight: NDArray[np.float64]
     own: sp.csr_array | None
+
+    def _check_loaded(self) -> None:
+        n_rows, n_labels = self.y.shape
+        sizes_of(self, y="n L", own=f"{n_rows} L", sample_weight="n")
+        if self.X.shape[0] != n_rows or (self.own is not None and self.own.shape[1] > n_labels):
+            raise ValueError(f"`CalibrationRows.X` must have {n_rows} rows, as `y` has")
 
 
 def n_held_out(n_samples: int) -> int:

@@ -23,6 +23,11 @@ class Model(Record):
     labels by their features, ``with_labels(features)``, which returns a larger model.
     """
 
+    @property
+    def n_labels(self) -> int:
+        """Number of labels that answers can name, from 0 on."""
+        raise NotImplementedError(f"{type(self).__name__} must define `n_labels`.")
+
     def queries(self, X: Features) -> Any:
         """Return samples as `search` takes them; by default as they are."""
         return X

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.utils._canonical import hash_rows
+from skxc.utils._loaded import sizes_of
 from skxc.utils._record import Record
 from skxc.utils._sparse import TopK, pair_ids, row_ids
 
@@ -58,6 +59,9 @@ class OwnLabels(Record):
         n_right = np.isin(pair_ids(own), pair_ids(y)).sum()
         return rule if n_right <= FEW_RIGHT * own.nnz else None
 
+    def _check_loaded(self) -> None:
+        sizes_of(self, hashes="L 2")
+
     @cached_property
     def _order(self) -> NDArray[np.int64]:
         return np.argsort(self.hashes[:, 0], kind="stable")
@@ -81,7 +85,8 @@ class OwnLabels(Record):
         if not len(rows):
             return None
         ones = np.ones(len(rows), dtype=np.float32)
-        return sp.csr_array((ones, (rows, labels)), shape=(len(asked), len(self.hashes)))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(asked)))])
+        return sp.csr_array((ones, labels, indptr), shape=(len(asked), len(self.hashes)))
 
     def extended(self, labels: Rows) -> OwnLabels:
         """Return the rule with more labels at the end."""

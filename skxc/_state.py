@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skxc._hold_out import calibrate
-from skxc._params import Parameterized
+from skxc._model import Model
+from skxc._params import Parameterized, hints_of
 from skxc.exceptions import FormatVersionError
 from skxc.utils._bases import Classifier
+from skxc.utils._loaded import check_ids, check_number, sizes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +22,13 @@ if TYPE_CHECKING:
 
 # Written into pickles; another one than this is refused.
 STATE_VERSION = 2
+# Fitted parts, None or absent where there are none.
+PARTS = {
+    "calibrator_": "TopKCalibrator",
+    "own_labels_": "OwnLabels",
+    "calibration_rows_": "CalibrationRows",
+}
+TARGET_LAYOUTS = ("sparse", "dense", "classes")
 # What is made again from the rest.
 _DERIVED = ("_checked_parameters", "_recalibrated")
 
@@ -102,6 +113,36 @@ class StateMixin(Classifier):
 
         save(self, path)
 
+    def _check_loaded(self: Any) -> None:
+        """Raise ValueError unless the fitted attributes belong together."""
+        if "model_" not in vars(self):
+            return
+        if not isinstance(self.model_, Model) or not isinstance(self.n_labels_, int):
+            raise ValueError(f"`model_` of {type(self).__name__} must be a model of labels")
+        n_labels, names = str(self.n_labels_), self.label_names_
+        sizes_of(self, classes_=n_labels, label_frequency_=n_labels, label_names_=n_labels)
+        if self.target_layout_ != "classes":
+            expected = np.arange(self.n_labels_)
+            if not np.array_equal(self.classes_, expected):
+                raise ValueError("`classes_` must number the columns of an indicator matrix")
+        check_ids("labels of `model_`", np.array([self.model_.n_labels]), self.n_labels_ + 1, 1)
+        check_number("n_samples_fit_", self.n_samples_fit_, 0)
+        check_number("smallest `label_frequency_`", self.label_frequency_.min(), 0)
+        known = self.target_layout_ in TARGET_LAYOUTS and self.input_layout_ in ("texts", "matrix")
+        if not known or not np.issubdtype(np.dtype(self.target_dtype_), np.generic):
+            raise ValueError("`target_layout_` or `input_layout_` is unknown")
+        if names is not None and not all(isinstance(name, str) for name in names):
+            raise ValueError("`label_names_` must be texts or None")
+        for name, kind in PARTS.items():
+            part = vars(self).get(name)
+            if part is not None and type(part).__name__ != kind:
+                raise ValueError(f"`{name}` must be a {kind}, but is a {type(part).__name__}")
+        rows = vars(self).get("calibration_rows_")
+        if rows is not None and rows.y.shape[1] > self.n_labels_:
+            raise ValueError(f"`calibration_rows_` must have {n_labels} labels at most")
+        if self.own_labels_ is not None:
+            sizes_of(self.own_labels_, hashes=f"{n_labels} 2")
+
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
         state = {name: value for name, value in state.items() if name not in _DERIVED}
@@ -130,7 +171,7 @@ def _is(first: Any, second: Any) -> bool:
 def _leaves(owner: Any) -> list[Any]:
     """Return the values of all parameters, those of parts included."""
     values = []
-    for name in owner._get_param_names():
+    for name in hints_of(type(owner)):
         value = getattr(owner, name)
         values.append(value)
         if isinstance(value, Parameterized):

@@ -25,6 +25,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
 from skxc._params import Parameterized, params
+from skxc.utils._loaded import check_finite, check_number, sizes_of
 from skxc.utils._sparse import pair_ids, row_ids
 from skxc.utils._validation import checked_sparse
 
@@ -189,6 +190,24 @@ class TopKCalibrator(Parameterized):
         score = np.asarray(scores, dtype=np.float64)
         _check_finite(score)
         return self._without_ties(self._curve(score), score)
+
+    def _check_loaded(self) -> None:
+        if not hasattr(self, "method_"):
+            return
+        check_number("center_", self.center_)
+        check_number("scale_", self.scale_, np.finfo(float).tiny)
+        check_number("slope_", self.slope_, *_SLOPE_BOUNDS)
+        check_number("intercept_", self.intercept_)
+        sizes_of(self, thresholds_="m", levels_="m")
+        check_finite(type(self), vars(self))
+        rises = np.all(np.diff(self.thresholds_) >= 0)
+        if not (rises and np.all((self.levels_ >= 0) & (self.levels_ <= 1))):
+            raise ValueError("`levels_` must lie in [0, 1], and `thresholds_` must rise")
+        if len(self.curves_) not in (0, len(_FIRST_RANKS)):
+            raise ValueError(f"`curves_` must be {len(_FIRST_RANKS)} or none")
+        for curve in self.curves_:
+            if curve is not None and not isinstance(curve, TopKCalibrator):
+                raise ValueError("`curves_` must hold calibrators or None")
 
     def _curve(self, score: Floats) -> Floats:
         probability = expit(self.slope_ * self._standardise(score) + self.intercept_)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skxc._params import NonNegativeFloat, NonNegativeInt, PositiveInt, ShareBelowOne, params
 from skxc.encoders._subwords import SubwordVectorizer
 from skxc.encoders.base import Encoder, Rows
+from skxc.utils._loaded import check_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,6 +98,15 @@ class BagEncoder(Encoder):
         total = cache.shape[0] - int((np.diff(cache.indptr) == 0).sum())
         known = cache.data[cache.indices < self.n_tokens_]
         return 0.0 if self.vectorizer_ is None or not total else 1 - float(known @ known) / total
+
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        if not hasattr(self, "module_"):
+            return
+        check_number("feature_scale_", getattr(self, "feature_scale_", 1.0), 0)
+        words = getattr(self.vectorizer_, "vocabulary_", range(self.n_tokens_))
+        if self.dim_ != self.dim or len(words) != self.n_tokens_:
+            raise ValueError(f"BagEncoder must be of {self.dim} columns and {len(words)} tokens")
 
     def _build(self) -> nn.Module:
         from skxc.encoders._bag_module import BagModule

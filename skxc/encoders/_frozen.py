@@ -70,6 +70,13 @@ class FrozenEncoder(Encoder):
             self.inner_.to(device)
         return super().to(device)
 
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        if hasattr(self, "module_"):
+            for name, size in (("input_dim_", "in_features"), ("dim_", "out_features")):
+                if getattr(self, name) != getattr(self.module_.linear, size):
+                    raise ValueError(f"`{name}` of FrozenEncoder must be that of its head")
+
     def _build(self) -> nn.Module:
         from skxc.encoders._head import LinearHead
 

@@ -24,6 +24,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skxc._params import NonNegativeInt, Parameterized, PositiveInt, params
+from skxc.utils._loaded import check_number, sizes_of
 from skxc.utils._sparse import normalize_rows
 
 _WORD = re.compile(r"\w+")
@@ -129,6 +130,12 @@ class SubwordVectorizer(TransformerMixin, Parameterized):
         pieces = sp.csr_array((data, indices, ends[rows.indptr]), shape=shape)
         pieces.sum_duplicates()  # n-grams that several words of a text share
         return pieces
+
+    def _check_loaded(self) -> None:
+        if hasattr(self, "vocabulary_"):
+            self._validate_params()
+            sizes_of(self, vocabulary_="W", idf_="W", spelling_=f"W {int(self.n_buckets)}")
+            check_number("unknown_idf_", self.unknown_idf_, 0)
 
     def _spell(self, words: Iterable[str]) -> sp.csr_array:
         """Return the n-grams of each word as a row of unit length (up to repeated n-grams)."""

@@ -125,6 +125,11 @@ class TransformerEncoder(Encoder):
         tokenizer.enable_truncation(self.max_length)
         return tokenizer
 
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        if hasattr(self, "module_") and self.dim_ != self.config_["hidden_size"]:
+            raise ValueError("`dim_` of TransformerEncoder must be that of `config_`")
+
     def prepare(self, rows: Rows) -> TokenRows:
         """Return the tokenised texts."""
         encoded = self._tokenizer.encode_batch(list(rows))

@@ -193,6 +193,17 @@ class Encoder(Parameterized, ABC):
         if arrays is not None:
             self._restore(arrays)
 
+    def _check_loaded(self) -> None:
+        """Raise ValueError unless vectors are float32, finite, and of width ``dim_``."""
+        if not hasattr(self, "module_"):
+            return
+        self._validate_params()
+        for name, tensor in self.module_.state_dict().items():
+            if tensor.is_floating_point():
+                array = tensor.numpy()
+                if array.dtype != np.float32 or not np.isfinite(array).all():
+                    raise ValueError(f"`{name}` of {type(self).__name__} must be finite float32")
+
     def _skeleton(self) -> nn.Module:
         """Return a module of the right shape for a state that is about to be loaded."""
         import torch

@@ -94,6 +94,8 @@ class PoolFigures(Record):
     positives_per_query: float
     masked_fraction: float
 
+    _may_be_nan = ("history", "losses", "weights", "survival")
+
     @classmethod
     def of(cls, task: PoolTask, progress: Progress) -> PoolFigures:
         """Return the figures of a training as far as it went."""
@@ -170,7 +172,7 @@ def watched(held_out: TrainingSet | None, prepare: Callable[[Features], Any]) ->
     if held_out is None:
         return None
     own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
-    return HeldOut(prepare(held_out.X), held_out.y, own)
+    return HeldOut(prepare(held_out.X), held_out.y, held_out.sample_weight, own)
 
 
 def label_graph(data: TrainingSet) -> sp.csr_array | None:

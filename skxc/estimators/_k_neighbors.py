@@ -20,6 +20,7 @@ from skxc._model import in_blocks
 from skxc._params import NonNegativeFloat, PositiveInt, params
 from skxc.base import BaseXC, Fit, Model, TrainingSet, of_model
 from skxc.indices import IndexLike, VectorSearch
+from skxc.utils._loaded import sizes_of
 from skxc.utils._sparse import TopK, normalize_rows, pack_topk, rank_rows, row_ids, top_k
 
 # Cells of the largest similarity block: 64 MB of float32.
@@ -47,6 +48,15 @@ class NeighborsModel(Model):
     n_neighbors: int
     power: float
     index: Any
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return int(self.votes.shape[1])
+
+    def _check_loaded(self) -> None:
+        by_row = isinstance(self.samples, VectorSearch)
+        sizes_of(self, samples="n d" if by_row else "d n", votes="n L")
 
     def search(self, queries: sp.csr_array, k: int) -> TopK:
         """Return the best labels, block by block."""

@@ -33,6 +33,7 @@ from skxc.linear import (
     unit_rows,
     vectorize_one,
 )
+from skxc.linear._solver import LOSSES
 from skxc.metrics import inverse_propensity
 from skxc.utils._sparse import TopK
 from skxc.utils._validation import canonical_csr
@@ -63,6 +64,15 @@ class LinearTreeModel(Model):
     n_iter: int
     beam_width: int
     n_jobs: int | None
+
+    @property
+    def n_labels(self) -> int:
+        """Largest label that has a leaf, plus one."""
+        return self.weights.n_labels
+
+    def _check_loaded(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"`loss` must be one of {list(LOSSES)}, but is {self.loss!r}")
 
     def search(self, queries: sp.csr_array, k: int) -> TopK:
         """Return the best labels by beam search, with their log-probabilities."""

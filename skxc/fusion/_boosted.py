@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from skxc.utils._loaded import check_ids, check_number, sizes_of
+
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_trees(
@@ -109,6 +111,21 @@ class BoostedTrees(BaseEstimator):
             self.feature_[number, :size] = np.where(inner, nodes["feature_idx"], 0)
             self.threshold_[number, :size] = nodes["num_threshold"]
             self.value_[number, :size] = nodes["value"]
+
+    def _check_loaded(self) -> None:
+        if not hasattr(self, "baseline_"):
+            return
+        arrays = ("feature_", "threshold_", "left_", "right_", "value_")
+        n_nodes = sizes_of(self, **dict.fromkeys(arrays, "T N"))["N"]
+        check_number("baseline_", self.baseline_)
+        own = np.arange(n_nodes)
+        # Children behind their parent: a walk from the root comes to an end.
+        for name, children in (("left_", self.left_), ("right_", self.right_)):
+            check_ids(name, children, n_nodes)
+            check_ids(name, np.where(self.left_ == own, 1, children - own), n_nodes, first=1)
+        check_ids("feature_", self.feature_, np.iinfo(np.int32).max)
+        if any(getattr(self, name).dtype != np.int64 for name in ("feature_", "left_", "right_")):
+            raise ValueError("`feature_`, `left_` and `right_` must be int64")
 
     def log_odds(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the log-odds of relevance.

@@ -70,6 +70,11 @@ class Candidates:
         return np.hstack([self.scores, below, np.log1p(self.ranks), self.found, n_found, frequency])
 
 
+def n_features(n_models: int) -> int:
+    """Return how many features pairs of that many models have."""
+    return 4 * n_models + 2
+
+
 def collect_candidates(
     lists: list[TopK], n_labels: int, floors: NDArray[np.float64] | None = None
 ) -> Candidates:

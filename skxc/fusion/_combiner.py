@@ -24,7 +24,8 @@ from scipy.special import logit
 
 from skxc.calibration import TopKCalibrator
 from skxc.fusion._boosted import BoostedTrees
-from skxc.fusion._candidates import Candidates
+from skxc.fusion._candidates import Candidates, n_features
+from skxc.utils._loaded import check_ids, check_number, sizes_of
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +58,14 @@ class Combiner:
     trees: BoostedTrees | None = None
     tree_share: float = 0.0
     judges_unseen: bool = True
+
+    def _check_loaded(self) -> None:
+        n_models = sizes_of(self, calibrators="M", floors="M", shares="M")["M"]
+        check_number("tree_share", self.tree_share, 0, 1)
+        check_number("smallest of `shares`", self.shares.min(), 0)
+        check_number("sum of `shares`", self.shares.sum(), 0.99, 1.01)
+        if self.trees is not None:
+            check_ids("feature_", self.trees.feature_, n_features(n_models))
 
     def score(self, candidates: Candidates, label_frequency: NDArray, log_weight: Floats) -> Floats:
         """Return the score of every candidate pair.

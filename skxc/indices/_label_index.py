@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from skxc.utils._loaded import check_ids, check_number, sizes_of
 from skxc.utils._record import Record
 from skxc.utils._sparse import TopK, top_k
 
@@ -84,6 +85,21 @@ class LabelIndex(Record):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LabelIndex:
         return self
+
+    def _check_loaded(self) -> None:
+        sizes_of(
+            self,
+            cluster_weights="C d",
+            cluster_bias="C",
+            edge_labels="C E",
+            edge_weights="C E",
+            label_names=str(self.n_labels),
+        )
+        check_ids("edge_labels", self.edge_labels, self.n_labels, first=-1)
+        check_number("beam_width", self.beam_width, 1)
+        check_number("shortlist_size", self.shortlist_size, 1)
+        # Every label with an edge has a place in a table, whose size n_labels tells alone.
+        check_number("n_labels", self.n_labels, 1, np.iinfo(np.int32).max)
 
     @property
     def n_clusters(self) -> int:

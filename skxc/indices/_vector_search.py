@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skxc.indices._label_index import LabelIndex
 from skxc.indices.base import Index
+from skxc.utils._loaded import sizes_of
 from skxc.utils._record import Record
 from skxc.utils._sparse import TopK
 
@@ -60,6 +61,9 @@ class VectorSearch(Record):
     def extended(self, new_vectors: NDArray[np.float32]) -> VectorSearch:
         """Return a search among these vectors and, behind them, new ones of shape (m, d)."""
         return VectorSearch(np.concatenate([self.vectors, new_vectors], dtype=np.float32))
+
+    def _check_loaded(self) -> None:
+        sizes_of(self, vectors="n d")
 
     def _index(self, spec: str | Index | LabelIndex) -> Index:
         # The object itself is part of the key, because two learned indices can look the same.

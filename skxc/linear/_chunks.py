@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skxc.utils._loaded import check_ids, check_starts, sizes_of
 from skxc.utils._record import Record
 from skxc.utils._sparse import index_dtype
 
@@ -90,6 +91,56 @@ class ChunkedWeights(Record):
     def arrays(self) -> Arrays:
         """All arrays by name, as compiled code takes them."""
         return Arrays(*(getattr(self, field.name) for field in fields(self)))
+
+    def _check_loaded(self) -> None:
+        """Raise ValueError unless a search stays inside the arrays, and comes to an end."""
+        sizes = sizes_of(
+            self,
+            roots="T",
+            first_child="N",
+            n_children="N",
+            labels="M",
+            first_bucket="N",
+            shift="N",
+            buckets="B+1",
+            keys="R",
+            rows="R+1",
+            children="E",
+            values="E",
+        )
+        for name in ("buckets", "rows"):
+            if getattr(self, name).dtype not in (np.int32, np.int64):
+                raise ValueError(f"`ChunkedWeights.{name}` must be int32 or int64")
+        n_inner, n_nodes = sizes["N"], sizes["N"] + sizes["M"]
+        if min(sizes["T"], n_inner, sizes["M"]) < 1 or self.bias.shape != (n_nodes,):
+            raise ValueError("`ChunkedWeights.bias` must have one entry per node of a tree")
+        check_ids("labels", self.labels, np.iinfo(np.int32).max)
+        check_ids("roots", self.roots, n_inner)
+        check_ids("n_children", self.n_children, n_nodes + 1, first=1)
+        check_ids("first_child", self.first_child, n_nodes)
+        check_ids("first_child + n_children", self.first_child + self.n_children, n_nodes + 1)
+        # As many parents as nodes ask for: what hangs on a root is then a tree.
+        n_parents = np.bincount(self.first_child, minlength=n_nodes + 1)
+        n_parents -= np.bincount(self.first_child + self.n_children, minlength=n_nodes + 1)
+        expected = np.ones(n_nodes, dtype=np.int64)
+        expected[self.roots] = 0
+        if not np.array_equal(np.cumsum(n_parents)[:-1], expected):
+            raise ValueError("`first_child` and `n_children` must give every node one parent")
+        for root in self.roots:
+            level = np.array([root])
+            while (is_inner := self.first_child[level] < n_inner).all():
+                ends = self.first_child[level] + self.n_children[level]
+                if ends.max() > n_inner:
+                    break
+                level = np.concatenate(list(map(np.arange, self.first_child[level], ends)))
+            if is_inner.any():
+                raise ValueError("`first_child` must lead to labels at one depth of a tree")
+        check_ids("shift", self.shift, BITS + 1)
+        check_ids("first_bucket", self.first_bucket, sizes["B"])
+        check_ids("first_bucket", self.first_bucket + (1 << (BITS - self.shift)), sizes["B"] + 1)
+        check_starts("buckets", self.buckets, sizes["R"])
+        check_starts("rows", self.rows, sizes["E"])
+        check_ids("children", self.children, int(self.n_children.max()))
 
 
 Arrays = namedtuple("Arrays", [field.name for field in fields(ChunkedWeights)])  # type: ignore[misc]

@@ -62,6 +62,7 @@ def search(
     scores = np.empty((n, k), dtype=np.float32)
     indptr = X.indptr.astype(np.int64, copy=False)
     features, values = hashed(X.indices), X.data.astype(np.float32, copy=False)
+    beam_width = min(beam_width, len(model.first_child))  # there are no more nodes to follow
 
     def run(start: int) -> None:
         part = slice(start, start + size)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from skxc.persistence._files import write_atomically
+from skxc.persistence._files import check_regular, write_arrays, write_atomically
 
 _META = "skxc_state"
 
@@ -21,7 +20,8 @@ _META = "skxc_state"
 def write_state(path: str | PathLike[str], arrays: Mapping[str, NDArray], meta: Any = None) -> None:
     """Write a state, replacing the one at `path` in one step.
 
-    A process that is stopped at any moment leaves the old state or the new one, never a part.
+    A process that is stopped at any moment leaves the old state or the new one, never a part. What
+    it was writing is removed by the next call for this path.
 
     Parameters
     ----------
@@ -36,11 +36,12 @@ def write_state(path: str | PathLike[str], arrays: Mapping[str, NDArray], meta: 
     ------
     TypeError
         If `meta` holds anything else.
+    OSError
+        If the folder cannot be written to, or the disk is full. The old state is still there.
     """
     header = {_META: json.dumps(meta)}
-    # Not ascontiguousarray, which would turn a scalar into an array of length one.
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(Path(path), lambda place: save_file(contiguous, place, metadata=header))
+    dense = {name: np.asarray(array) for name, array in arrays.items()}
+    write_atomically(Path(path), lambda place: write_arrays(place, dense, header))
 
 
 def read_state(path: str | PathLike[str]) -> tuple[dict[str, NDArray], Any] | None:
@@ -63,6 +64,7 @@ def read_state(path: str | PathLike[str]) -> tuple[dict[str, NDArray], Any] | No
     if not Path(path).exists():
         return None
     try:
+        check_regular(Path(path))
         with safe_open(path, framework="np") as file:
             meta = json.loads((file.metadata() or {})[_META])
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118

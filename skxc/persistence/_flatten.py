@@ -17,16 +17,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.persistence._classes import HOLDERS, can_be_saved, class_name, is_record
+from skxc.persistence._files import SAFETENSORS
 
 # Wiring for `fit` that a saved model does not need: callbacks and metadata requests.
 _TRANSIENT = {"_skl_callbacks", "_skl_callbacks_to_teardown", "_metadata_request"}
-# What safetensors can hold.
-DTYPES = (
-    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
-)
 BUILTIN_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
-NUMPY_TYPES = {name: np.dtype(name).type for name in (*DTYPES, "str", "object")}
+NUMPY_TYPES = {name: np.dtype(name).type for name in (*SAFETENSORS, "str", "object")}
 _SCALAR_NAMES = {cls: name for name, cls in NUMPY_TYPES.items() if name != "object"}
 _TYPE_NAMES = {
     **{cls: f"builtins.{name}" for name, cls in BUILTIN_TYPES.items()},
@@ -45,13 +41,12 @@ class Flattener:
 
     Attributes
     ----------
-    dense, sparse : dict of str to ndarray
-        Dense arrays, and the pieces of sparse matrices. Memory that occurs twice is in here once.
+    arrays : dict of str to ndarray
+        Dense arrays and the pieces of sparse matrices. Memory that occurs twice is in here once.
     """
 
     def __init__(self) -> None:
-        self.dense: dict[str, NDArray] = {}
-        self.sparse: dict[str, NDArray] = {}
+        self.arrays: dict[str, NDArray] = {}
         self._names: dict[Any, str] = {}
         self._open: set[int] = set()
 
@@ -126,11 +121,16 @@ class Flattener:
         return nodes if type(value) is list else {type(value).__name__: nodes}
 
     def _flatten_array(self, value: NDArray, path: str) -> Any:
-        if value.dtype.kind in "OU":
+        if value.dtype.kind == "O":
             nodes = [self.flatten(x, f"{path}[{i}]") for i, x in enumerate(value.ravel().tolist())]
-            return {"items": [value.dtype.str, list(value.shape), nodes]}
+            return {"items": [list(value.shape), nodes]}
+        if value.dtype.kind == "U":
+            width = max(value.dtype.itemsize // 4, 1)
+            # As numbers, so that their size is that of the file.
+            codes = np.ascontiguousarray(value, dtype=f"U{width}").reshape(-1).view(np.uint32)
+            return {"texts": [self._store(codes, path), list(value.shape), width]}
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-        name = self._store(self.dense, value.T if order == "F" else value, path)
+        name = self._store(value.T if order == "F" else value, path)
         return {"array": [name, list(value.shape), order]}
 
     def _flatten_sparse(self, value: Any, path: str) -> Any:
@@ -138,28 +138,28 @@ class Flattener:
             _refuse(value, path)
         matrix = value if value.format in _PIECES else value.tocoo()
         pieces = {
-            piece: self._store(self.sparse, getattr(matrix, piece), f"{path}.{piece}")
+            piece: self._store(getattr(matrix, piece), f"{path}.{piece}")
             for piece in _PIECES[matrix.format]
         }
         kind = "array" if isinstance(value, sp.sparray) else "matrix"
         return {"sparse": [f"{value.format}_{kind}", list(value.shape), pieces]}
 
-    def _store(self, group: dict[str, NDArray], array: NDArray, path: str) -> str:
-        """Add an array to a group unless its memory is there already; return its name."""
-        if array.dtype.name not in DTYPES:
+    def _store(self, array: NDArray, path: str) -> str:
+        """Add an array unless its memory is there already; return its name."""
+        if array.dtype.name not in SAFETENSORS:
             raise ValueError(
                 f"`{path}` must be an array of numbers, bool or str to be saved, but its dtype is "
                 f"{array.dtype}. Convert it, or remove the attribute before saving."
             )
-        # An address that is known cannot be used again: the array in `group` keeps it.
+        # An address that is known cannot be used again: the array in `arrays` keeps it.
         memory = array.__array_interface__
-        key = (id(group), memory["data"][0], array.shape, array.strides, memory["typestr"])
+        key = (memory["data"][0], array.shape, array.strides, memory["typestr"])
         if key not in self._names:
             name = path.partition(".")[2] or path
-            while name in group:  # {"a.b": x, "a": {"b": y}}
+            while name in self.arrays:  # {"a.b": x, "a": {"b": y}}
                 name += "'"
             self._names[key] = name
-            group[name] = array
+            self.arrays[name] = array
         return self._names[key]
 
     def _flatten_object(self, value: Any, path: str) -> Any:

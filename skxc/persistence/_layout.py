@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from skxc.persistence._files import temporaries
+
 FORMAT_VERSION = 2
 STRUCTURE = "model.json"
+# Data files (those of 0.1 too), and what the safetensors library leaves when it is killed.
+_OURS = re.compile(r"arrays-[0-9a-f]{1,32}\.safetensors|sparse-[0-9a-f]{1,32}\.npz|\.tmp\w{6}")
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,11 @@ class Layout:
     ============================  =================================================================
     ``model.json``                format version, save id, and the estimator: parameters, names,
                                   structure, with references to arrays by name
-    ``arrays-<id>.safetensors``   dense arrays
-    ``sparse-<id>.npz``           the pieces of sparse matrices
+    ``arrays-<id>.safetensors``   arrays, those of sparse matrices included
     ============================  =================================================================
 
-    A new save in the same folder brings data files with a new id. Replacing ``model.json`` switches
-    to them in one step, and only then the old ones are removed.
+    A new save in the same folder brings a data file with a new id. Replacing ``model.json``
+    switches to it in one step, and only then the old one is removed.
 
     Attributes
     ----------
@@ -48,13 +51,8 @@ class Layout:
         """The safetensors file."""
         return self.folder / f"arrays-{self.save_id}.safetensors"
 
-    @property
-    def sparse(self) -> Path:
-        """The npz file."""
-        return self.folder / f"sparse-{self.save_id}.npz"
-
     def leftovers(self) -> list[Path]:
-        """Return the files of earlier saves, finished or not."""
-        patterns = ("arrays-*.safetensors", "sparse-*.npz", f".{STRUCTURE}.*.tmp")
-        found = (path for pattern in patterns for path in self.folder.glob(pattern))
-        return [path for path in found if path not in (self.arrays, self.sparse)]
+        """Return the files of other saves, finished or not."""
+        data = [path for path in self.folder.iterdir() if _OURS.fullmatch(path.name)]
+        found = data + temporaries(self.structure)
+        return [path for path in found if path != self.arrays and path.is_file()]

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import json
 import secrets
-import zipfile
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import skxc
 from skxc.exceptions import FormatVersionError
-from skxc.persistence._files import flush, write_atomically
+from skxc.persistence._files import (
+    check_regular,
+    claimed,
+    flush,
+    remove,
+    remove_abandoned,
+    write_arrays,
+    write_atomically,
+)
 from skxc.persistence._flatten import Flattener
 from skxc.persistence._layout import FORMAT_VERSION, STRUCTURE, Layout
 from skxc.persistence._rebuild import Rebuilder
 
 # What unreadable files and unexpected contents raise.
 _DAMAGE = (
-    *(SafetensorError, zipfile.BadZipFile, EOFError, RecursionError),
-    *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
+    *(SafetensorError, EOFError, RuntimeError, MemoryError, AssertionError),
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError),
 )
 
 
 def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
-    """Save an estimator as a folder of JSON, safetensors and npz files, without a pickle.
+    """Save an estimator as a folder of a JSON and a safetensors file, without a pickle.
 
     A save that is already there is replaced in one step: a process that is stopped at any moment
-    leaves the old model or the new one. Callbacks and metadata requests, which matter to `fit`
-    only, are not saved.
+    leaves the old model or the new one. Of several processes that save to one folder, the last one
+    to finish wins, and a process that loads meanwhile gets a whole model. Callbacks and metadata
+    requests, which matter to `fit` only, are not saved.
 
     Parameters
     ----------
@@ -54,6 +60,8 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
     ValueError
         If a parameter or attribute cannot be saved (its name is in the message), or if the folder
         holds something else. Nothing has been written then.
+    OSError
+        If the folder cannot be written to, or the disk is full. The old model is still there.
     """
     if not isinstance(estimator, BaseEstimator):
         raise ValueError(
@@ -74,23 +82,28 @@ def save(estimator: BaseEstimator, folder: str | PathLike[str]) -> None:
     }
     text = json.dumps(structure, allow_nan=False)
     layout.folder.mkdir(parents=True, exist_ok=True)
+    replaced = _named(layout.folder)
     try:
-        _write_dense(layout.arrays, flattener.dense)
-        _write_sparse(layout.sparse, flattener.sparse)
-        # The moment of the switch: the old model is complete before it, the new one after it.
-        write_atomically(layout.structure, lambda path: path.write_text(text, "utf-8"))
+        # Held until the switch: before it, nothing else tells that these files are needed.
+        with claimed(layout.arrays):
+            write_arrays(layout.arrays, flattener.arrays)
+            flush(layout.arrays)
+            # The moment of the switch: the old model is complete before it, the new one after it.
+            write_atomically(layout.structure, lambda path: path.write_text(text, "utf-8"))
     except BaseException:
-        _remove([layout.arrays, layout.sparse])
+        if layout.arrays not in _named(layout.folder):
+            remove([layout.arrays])
         raise
-    _remove(layout.leftovers())
+    remove(path for path in replaced if path not in _named(layout.folder))
+    remove_abandoned(layout.leftovers(), lambda: _named(layout.folder))
 
 
 def load(folder: str | PathLike[str]) -> Any:
     """Load what `save` wrote.
 
     No pickle is opened and no code from the folder is run: only classes of skxc and scikit-learn
-    are built, from plain data. (Whoever can change the folder can still change what the model
-    answers.)
+    are built, from plain data. Every array is checked against what the model says of it. (Whoever
+    can change the folder can still change what the model answers.)
 
     Parameters
     ----------
@@ -110,15 +123,15 @@ def load(folder: str | PathLike[str]) -> Any:
     ValueError
         If a file is damaged.
     """
-    path = Path(folder) / STRUCTURE
-    content = _read(path)
-    try:
-        return _build(Path(folder), _parse(content, path))
-    except FileNotFoundError:
-        # Another process may have replaced the model meanwhile.
-        if _read(path) == content:
-            raise
-        return load(folder)
+    path, content = Path(folder) / STRUCTURE, None
+    while True:
+        before, content = content, _read(path)
+        try:
+            return _build(Path(folder), _parse(content, path))
+        except FileNotFoundError:
+            # Another process may have replaced the model meanwhile.
+            if content == before:
+                raise
 
 
 def _check_target(layout: Layout) -> None:
@@ -134,32 +147,18 @@ def _check_target(layout: Layout) -> None:
         )
 
 
-def _write_dense(path: Path, arrays: dict[str, NDArray]) -> None:
-    # Not ascontiguousarray, which would turn a scalar into an array of length one.
-    native = {
-        name: np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-        for name, array in arrays.items()
-    }
-    save_file(native, path)
-    flush(path)
-
-
-def _write_sparse(path: Path, arrays: dict[str, Any]) -> None:
-    np.savez(path, **arrays)
-    flush(path)
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            # Some systems keep files that a process still has mapped; the next save removes them.
-            continue
+def _named(folder: Path) -> Iterable[Path]:
+    """Return the data file that the present model needs, if there is one."""
+    try:
+        save_id = json.loads((folder / STRUCTURE).read_bytes())["save_id"]
+        return [Layout(folder, save_id).arrays, folder / f"sparse-{save_id}.npz"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
 
 
 def _read(path: Path) -> bytes:
     try:
+        check_regular(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -171,7 +170,9 @@ def _read(path: Path) -> bytes:
 def _parse(content: bytes, path: Path) -> dict[str, Any]:
     try:
         structure = json.loads(content)
-        version = int(structure["format_version"])
+        version = structure["format_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"{version!r} is no format version")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(_damaged(path, error)) from error
     if version != FORMAT_VERSION:
@@ -187,18 +188,16 @@ def _build(folder: Path, structure: dict[str, Any]) -> Any:
     path = folder / STRUCTURE
     try:
         layout = Layout(folder, structure["save_id"])
-        for path in (layout.arrays, layout.sparse):
-            if not path.exists():
-                raise FileNotFoundError(
-                    f"{path} is missing from the saved model. Copy the whole folder, or save again."
-                )
         path = layout.arrays
-        dense = load_file(path)
-        path = layout.sparse
-        with np.load(path, allow_pickle=False) as file:
-            sparse = {name: file[name] for name in file.files}
+        check_regular(path)
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         path = layout.structure
-        return Rebuilder(dense, sparse).rebuild(structure["estimator"])
+        return Rebuilder(arrays).root(structure["estimator"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is missing from the saved model. Copy the whole folder, or save again."
+        ) from error
     except FormatVersionError:
         raise
     except _DAMAGE as error:
@@ -206,4 +205,5 @@ def _build(folder: Path, structure: dict[str, Any]) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is damaged ({type(error).__name__}: {error}). Copy or save the model again."
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{path} is damaged ({reason[:500]}). Copy or save the model again."

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Record:
-    """A frozen dataclass whose state is its fields: what it derives from them is made again."""
+    """A frozen dataclass whose state is its fields: what it derives from them is made again.
+
+    A method ``_check_loaded()`` says which states are possible; `skxc.load` calls it.
+    """
+
+    #: Fields that may hold NaN or infinity.
+    _may_be_nan: ClassVar[tuple[str, ...]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]

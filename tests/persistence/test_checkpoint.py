@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -39,11 +41,11 @@ def test_a_crash_leaves_the_old_state(tmp_path, monkeypatch):
     path = tmp_path / "state"
     write_state(path, {"x": np.zeros(2)}, 1)
 
-    def save_half(arrays, place, metadata):
+    def save_half(place, arrays, metadata):
         place.write_bytes(b"\x00" * 10)
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("skxc.persistence._checkpoint.save_file", save_half)
+    monkeypatch.setattr("skxc.persistence._checkpoint.write_arrays", save_half)
     with pytest.raises(OSError, match="No space left"):
         write_state(path, {"x": np.ones(2)}, 2)
     arrays, meta = read_state(path)
@@ -82,3 +84,21 @@ def test_arrays_can_be_written_to(tmp_path):
     arrays, _ = read_state(tmp_path / "state")
     arrays["x"] += 1
     np.testing.assert_array_equal(read_state(tmp_path / "state")[0]["x"], [0, 0, 0])
+
+
+def test_what_a_killed_write_leaves_goes_with_the_next_one(tmp_path):
+    for name in (".state.ab.tmp", ".state.cd.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    write_state(tmp_path / "state", {"x": np.zeros(2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_full_disk_is_an_os_error():
+    with pytest.raises(OSError):
+        write_state("/dev/full/state", {"x": np.zeros(2)})
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "state")
+    with pytest.raises(ValueError, match="must be a state written by"):
+        read_state(tmp_path / "state")

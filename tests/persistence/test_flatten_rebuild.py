@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer, Normalizer
 
+from skxc.indices import VectorSearch
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.persistence._flatten import Flattener
 from skxc.persistence._layout import Layout
@@ -22,7 +23,7 @@ class Foreign(BaseEstimator):
 def round_trip(value):
     flattener = Flattener()
     node = json.loads(json.dumps(flattener.flatten(value, "Root"), allow_nan=False))
-    return Rebuilder(flattener.dense, flattener.sparse).rebuild(node)
+    return Rebuilder(flattener.arrays).rebuild(node)
 
 
 def assert_same(a, b):
@@ -148,7 +149,7 @@ def test_memory_maps_become_arrays(tmp_path):
     mapped[:] = 7
     flattener = Flattener()
     flattener.flatten(mapped, "Root")
-    np.testing.assert_array_equal(flattener.dense["Root"], [7, 7, 7])
+    np.testing.assert_array_equal(flattener.arrays["Root"], [7, 7, 7])
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "dia", "dok", "lil"])
@@ -220,9 +221,8 @@ def test_shared_arrays_are_stored_once_and_shared_again():
     value = {"a": array, "b": [array, array[:]], "c": array[:3], "m": matrix, "n": (matrix,)}
     flattener = Flattener()
     node = flattener.flatten(value, "Root")
-    assert set(flattener.dense) == {"a", "c"}
-    assert set(flattener.sparse) == {"m.data", "m.indices", "m.indptr"}
-    found = Rebuilder(flattener.dense, flattener.sparse).rebuild(node)
+    assert set(flattener.arrays) == {"a", "c", "m.data", "m.indices", "m.indptr"}
+    found = Rebuilder(flattener.arrays).rebuild(node)
     assert found["a"] is found["b"][0] is found["b"][1]
     assert np.shares_memory(found["m"].data, found["n"][0].data)
 
@@ -233,7 +233,7 @@ def test_arrays_made_for_the_occasion_are_not_mixed_up():
     flattener = Flattener()
     for name in ("x", "y"):
         flattener.flatten([np.full(1000, float(i)) for i in range(50)], f"Root.{name}")
-    assert [array[0] for array in flattener.dense.values()] == [*range(50), *range(50)]
+    assert [array[0] for array in flattener.arrays.values()] == [*range(50), *range(50)]
 
 
 def test_names_do_not_collide():
@@ -275,6 +275,15 @@ def test_refused_values_name_their_place(value, message):
         Flattener().flatten({"steps": [value]}, "Root")
 
 
+ARRAYS = {
+    "x": np.zeros(3),
+    "i": np.array([0, 0, 3]),
+    "r": np.array([5, 7, 9]),
+    "c": np.array([97, 2**31, 98], dtype=np.uint32),
+    "k": np.zeros(624, dtype=np.uint32),
+}
+
+
 @pytest.mark.parametrize(
     "node",
     [
@@ -290,8 +299,18 @@ def test_refused_values_name_their_place(value, message):
         {"scalar": ["load", "x"]},
         {"range": [1, 2, 3, 4]},
         {"float": "many"},
-        {"items": ["object", [3], ["a"]]},
-        {"items": ["object", [10**12], []]},
+        {"items": [[3], ["a"]]},
+        {"items": [[10**12], []]},
+        {"items": [[0, 10**12], []]},
+        {"items": [[-1, -1], ["a"]]},
+        {"texts": ["x", [3], 1]},
+        {"texts": ["c", [1], 500_000_000]},
+        {"texts": ["c", [3], 1]},
+        {"dtype": "V1000000000"},
+        {"sparse": ["csr_array", [2, 3 * 10**8], {"data": "x", "indices": "i", "indptr": "i"}]},
+        {"sparse": ["csr_array", [2, 3], {"data": "x", "indices": "x", "indptr": "i"}]},
+        {"sparse": ["dia_array", [10**6, 10**7], {"data": "x", "row": "i", "col": "r"}]},
+        {"random_state": {"tuple": ["MT19937", {"array": ["k", [624], "C"]}, 2**30, 0, 0.0]}},
         {"array": ["missing", [1], "C"]},
         {"array": ["x", [5], "C"]},
         {"sparse": ["csr_array", [2, 2], {"data": "x"}]},
@@ -301,7 +320,7 @@ def test_refused_values_name_their_place(value, message):
 )
 def test_unexpected_nodes(node):
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
-        Rebuilder({"x": np.zeros(3)}, {"x": np.zeros(3)}).rebuild(node)
+        Rebuilder(ARRAYS).rebuild(node)
 
 
 @pytest.mark.parametrize("broken", ["indices", "indptr", "row"])
@@ -309,6 +328,48 @@ def test_ids_outside_a_sparse_matrix(broken):
     matrix = sp.coo_array(np.eye(3)) if broken == "row" else sp.csr_array(np.eye(3))
     flattener = Flattener()
     node = flattener.flatten(matrix, "Root")
-    flattener.sparse[broken] = flattener.sparse[broken] + 5
+    flattener.arrays[broken] = flattener.arrays[broken] + 5
     with pytest.raises(ValueError, match=r"row|ind"):
-        Rebuilder(flattener.dense, flattener.sparse).rebuild(node)
+        Rebuilder(flattener.arrays).rebuild(node)
+
+
+def test_memory_of_a_node_is_that_of_what_is_stored():
+    """A text of declared width and columns without entries, at the limits of what is stored."""
+    wide = np.array(["a", "b" * 1000])
+    flattener = Flattener()
+    node = flattener.flatten([wide, sp.csr_array((2, 2**20))], "Root")
+    assert sum(array.nbytes for array in flattener.arrays.values()) >= wide.nbytes
+    texts, matrix = Rebuilder(flattener.arrays).rebuild(node)
+    assert texts.tolist() == wide.tolist()
+    assert matrix.shape == (2, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        (None, "a NoneType is no estimator"),
+        ([], "a list is no estimator"),
+        ({"object": ["skxc.estimators._k_neighbors:KNeighborsXC", {}]}, "has no model"),
+    ],
+)
+def test_the_root_is_a_fitted_estimator(root, message):
+    with pytest.raises(ValueError, match=message):
+        Rebuilder({}).root(root)
+
+
+def test_records_have_their_fields_of_their_types():
+    search = VectorSearch(np.eye(2, dtype=np.float32))
+    flattener = Flattener()
+    node = flattener.flatten(search, "Root")
+    for wrong, message in [
+        (np.eye(2), "must be of the type .*float32.*, but is an array of float64"),
+        (np.zeros(2, np.float32), r"must have the shape \(n d\)"),
+        (np.full((2, 2), np.nan, np.float32), "`VectorSearch.vectors` must be finite"),
+    ]:
+        declared = json.loads(json.dumps(node))
+        declared["object"][1]["vectors"]["array"][1] = list(wrong.shape)
+        with pytest.raises(ValueError, match=message):
+            Rebuilder({"vectors": wrong}).rebuild(declared)
+    node["object"][1]["more"] = 1
+    with pytest.raises(ValueError, match="has other fields than these: vectors, more"):
+        Rebuilder(flattener.arrays).rebuild(node)

@@ -10,7 +10,6 @@ def test_names():
     layout = Layout(Path("m"), "0a1b")
     assert layout.structure == Path("m/model.json")
     assert layout.arrays == Path("m/arrays-0a1b.safetensors")
-    assert layout.sparse == Path("m/sparse-0a1b.npz")
     with pytest.raises(FrozenInstanceError):
         layout.save_id = "1"
 
@@ -23,8 +22,9 @@ def test_ids_cannot_leave_the_folder(save_id):
 
 def test_leftovers(tmp_path):
     layout = Layout(tmp_path, "aa")
-    ours = [layout.structure, layout.arrays, layout.sparse]
-    old = ["arrays-bb.safetensors", "sparse-bb.npz", ".model.json.cc.tmp"]
-    for path in [*ours, *(tmp_path / name for name in old), tmp_path / "README.md"]:
+    old = ["arrays-bb.safetensors", "sparse-bb.npz", ".model.json.cc.tmp", ".tmpAb12Cd"]
+    theirs = ["README.md", "arrays-backup.safetensors", ".tmp", "sparse-old.npz", ".model.json.bak"]
+    for path in [layout.structure, layout.arrays, *(tmp_path / name for name in old + theirs)]:
         path.touch()
+    (tmp_path / "arrays-dd.safetensors").mkdir()
     assert sorted(path.name for path in layout.leftovers()) == sorted(old)

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import time
 
@@ -83,7 +84,7 @@ def test_unfitted_and_dense_estimators(folder, no_pickle):
 
 def test_the_files(folder):
     save(TfidfVectorizer().fit(TEXTS), str(folder))
-    assert names(folder) == ["arrays", "model", "sparse"]
+    assert names(folder) == ["arrays", "model"]
     structure = json.loads((folder / "model.json").read_text())
     assert structure["format_version"] == 2
     assert set(structure) == {"format_version", "skxc_version", "save_id", "estimator"}
@@ -105,7 +106,7 @@ def test_replacing_a_save(folder):
     (folder / "README.md").write_text("mine")
     save(Normalizer("max"), folder)
     assert repr(load(folder)) == "Normalizer(norm='max')"
-    assert names(folder) == ["README", "arrays", "model", "sparse"]
+    assert names(folder) == ["README", "arrays", "model"]
 
 
 def test_a_model_can_be_saved_over_itself(folder):
@@ -123,7 +124,7 @@ class Crash(BaseException):
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("step", ["_write_dense", "_write_sparse", "write_atomically"])
+@pytest.mark.parametrize("step", ["write_arrays", "write_atomically"])
 def test_a_crash_at_any_step_leaves_the_old_model(folder, monkeypatch, step, old):
     if old:
         save(Normalizer("max"), folder)
@@ -155,26 +156,29 @@ def test_a_crash_at_any_step_leaves_the_old_model(folder, monkeypatch, step, old
 def test_a_killed_process_leaves_the_old_model_and_the_next_save_cleans_up(folder, monkeypatch):
     save(Normalizer("max"), folder)
     # Nothing that follows the crash is run, as after SIGKILL.
-    monkeypatch.setattr("skxc.persistence._save_load._remove", lambda paths: None)
+    monkeypatch.setattr("skxc.persistence._save_load.remove", lambda paths: None)
     monkeypatch.setattr("skxc.persistence._save_load.write_atomically", lambda path, write: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(TfidfVectorizer().fit(TEXTS), folder)
     monkeypatch.undo()
     (folder / ".model.json.ab.tmp").write_text('{"format_ver')
-    assert len(files(folder)) == 6
+    (folder / ".tmpAb12Cd").write_text("of the safetensors library")
+    assert len(files(folder)) == 5
     assert repr(load(folder)) == "Normalizer(norm='max')"
     save(Normalizer("l1"), folder)
-    assert names(folder) == ["arrays", "model", "sparse"]
+    assert names(folder) == ["arrays", "model"]
     assert repr(load(folder)) == "Normalizer(norm='l1')"
 
 
 def test_a_folder_with_leftovers_of_a_first_save_is_usable(folder, monkeypatch):
-    monkeypatch.setattr("skxc.persistence._save_load._remove", lambda paths: None)
-    monkeypatch.setattr("skxc.persistence._save_load._write_sparse", lambda path, arrays: 1 / 0)
+    monkeypatch.setattr("skxc.persistence._save_load.remove", lambda paths: None)
+    monkeypatch.setattr("skxc.persistence._save_load.flush", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(Normalizer(), folder)
     monkeypatch.undo()
+    (folder / ".tmpAb12Cd").write_text("of the safetensors library")
     save(Normalizer("l1"), folder)
+    assert names(folder) == ["arrays", "model"]
     assert repr(load(folder)) == "Normalizer(norm='l1')"
 
 
@@ -199,7 +203,7 @@ def test_a_reader_sees_the_old_or_the_new_model(folder, monkeypatch):
     [
         (TfidfVectorizer(tokenizer=str.split), r"`TfidfVectorizer\.tokenizer` must be built of"),
         (
-            make_pipeline(TfidfVectorizer(preprocessor=lambda text: text)),
+            make_pipeline(TfidfVectorizer(preprocessor=lambda text: text)).fit(TEXTS),
             r"`Pipeline\.steps\[0\]\[1\]\.preprocessor` must be built of .*lambda",
         ),
         (np.zeros(3), "`estimator` must be an estimator, but is a ndarray"),
@@ -237,12 +241,14 @@ def test_other_folders_and_files_are_not_touched(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "work.txt"]
 
 
-def test_newer_format(folder):
+@pytest.mark.parametrize(("version", "cure"), [(1, "Fit and save the model again"), (3, "Update")])
+def test_other_formats(folder, version, cure):
     save(Normalizer(), folder)
     path = folder / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    path.write_text(path.read_text().replace('"format_version": 2', f'"format_version": {version}'))
     with pytest.raises(
-        FormatVersionError, match=r"has format version 2 \(skxc .*reads versions up to 1"
+        FormatVersionError,
+        match=rf"has format version {version} \(skxc .*reads version 2\. {cure}",
     ):
         load(folder)
 
@@ -250,9 +256,10 @@ def test_newer_format(folder):
 def test_missing_files(folder):
     with pytest.raises(FileNotFoundError, match="`folder` must hold a saved model, but"):
         load(folder)
-    for pattern in ("arrays-*", "sparse-*"):
+    for folder_name in ("a", "b"):
+        folder = folder / folder_name
         save(Normalizer(), folder)
-        next(folder.glob(pattern)).unlink()
+        next(folder.glob("arrays-*")).unlink()
         with pytest.raises(FileNotFoundError, match=r"is missing from the saved model\. Copy the"):
             load(folder)
 
@@ -266,6 +273,12 @@ def test_missing_files(folder):
         b"{}",
         b"\xff\xfe\x00",
         b'{"format_version": "new"}',
+        b'{"format_version": true}',
+        b'{"format_version": 1.9}',
+        b'{"format_version": Infinity}',
+        b'{"format_version": 2.0}',
+        b'{"format_version": 0}',
+        b'{"format_version": -1}',
         b'{"format_version": 2}',
         b'{"format_version": 2, "save_id": "../../etc", "estimator": null}',
         b"[" * 100_000,
@@ -279,28 +292,64 @@ def test_damaged_json(folder, content):
         load(folder)
 
 
-@pytest.mark.parametrize("pattern", ["arrays-*", "sparse-*"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "pickle"])
-def test_damaged_arrays(folder, pattern, damage):
+@pytest.mark.parametrize("damage", ["cut", "empty", "pickle", "header"])
+def test_damaged_arrays(folder, damage):
     model = make_pipeline(TfidfVectorizer())
     model.extra_ = sp.csr_array(np.eye(50))
     save(model.fit(TEXTS), folder)
-    path = next(folder.glob(pattern))
+    path = next(folder.glob("arrays-*"))
     content = path.read_bytes()
-    path.write_bytes(
-        {"cut": content[: len(content) // 2], "empty": b"", "pickle": pickle.dumps(model)}[damage]
-    )
+    damages = {
+        "cut": content[: len(content) // 2],
+        "empty": b"",
+        "pickle": pickle.dumps(model),
+        "header": (10**12).to_bytes(8, "little") + content[8:],
+    }
+    path.write_bytes(damages[damage])
     with pytest.raises(ValueError, match=rf"{path.name} is damaged"):
         load(folder)
 
 
-def test_npz_with_a_pickle_inside_is_refused(folder):
-    model = Normalizer()
-    model.extra_ = sp.csr_array(np.eye(2))
-    save(model, folder)
-    np.savez(next(folder.glob("sparse-*")), **{"extra_.data": np.array([print], dtype=object)})
-    with pytest.raises(ValueError, match=r"is damaged .*allow_pickle=False"):
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder"])
+@pytest.mark.parametrize("pattern", ["arrays-*", "model.json"])
+def test_files_that_are_none(folder, tmp_path, pattern, kind):
+    save(Normalizer(), folder)
+    path = next(folder.glob(pattern))
+    path.rename(tmp_path / "elsewhere")
+    make = {
+        "pipe": os.mkfifo,
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "link": lambda path: path.symlink_to(tmp_path / "elsewhere"),
+        "folder": lambda path: path.mkdir(),
+    }
+    make[kind](path)
+    with pytest.raises(ValueError, match="must be a file of the folder"):
         load(folder)
+
+
+def test_a_target_that_cannot_be_written_is_an_os_error(folder, monkeypatch):
+    save(Normalizer("max"), folder)
+    before = files(folder)
+    with pytest.raises(OSError):
+        save(Normalizer(), "/dev/null/model")
+    write = open
+
+    def full(path, mode="r", *args, **kwargs):
+        return write("/dev/full" if "w" in mode else path, mode, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(TfidfVectorizer().fit(TEXTS), folder)
+    monkeypatch.undo()
+    assert files(folder) == before
+
+
+def test_the_present_model_stays_where_its_writer_fails_afterwards(folder, monkeypatch):
+    monkeypatch.setattr("skxc.persistence._files.remove_abandoned", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(Normalizer("max"), folder)
+    monkeypatch.undo()
+    assert repr(load(folder)) == "Normalizer(norm='max')"
 
 
 def test_wrong_shapes(folder):

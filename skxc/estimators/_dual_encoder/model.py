@@ -16,6 +16,7 @@ from skxc.estimators._encoding import EncoderModel, PoolFigures
 from skxc.indices import VectorSearch
 from skxc.metrics import ndcg_at_k
 from skxc.ranking import NeighborVotes, Votes, add_votes, inner_products, neighbor_votes
+from skxc.utils._loaded import sizes_of
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK
 
@@ -38,6 +39,9 @@ class TrainingRows(Record):
     vectors: VectorSearch
     y: sp.csr_array
     weight: NDArray[np.float32]
+
+    def _check_loaded(self) -> None:
+        sizes_of(self, vectors="n d", y="n L", weight="n")
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], data: TrainingSet) -> TrainingRows:
@@ -72,6 +76,17 @@ class DualEncoderModel(EncoderModel):
     index: Any
     figures: PoolFigures
     vote_weight: float = USUAL_VOTE_WEIGHT
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return len(self.texts)
+
+    def _check_loaded(self) -> None:
+        shape = f"{len(self.texts)} {self.encoder.dim_}"
+        sizes_of(self, texts=shape, classifiers=shape)
+        if self.rows is not None:
+            sizes_of(self.rows, vectors=f"n {self.encoder.dim_}", y=f"n {len(self.texts)}")
 
     @property
     def labels(self) -> VectorSearch:

@@ -15,6 +15,7 @@ from skxc.estimators._fusion.members import ask, grown
 from skxc.fusion import Candidates, Combiner, Learned, collect_candidates
 from skxc.metrics import inverse_propensity
 from skxc.ranking import rank_pairs
+from skxc.utils._loaded import check_number, sizes_of
 from skxc.utils._sparse import TopK, pair_ids
 
 # Propensities are defined from this number of rows on.
@@ -50,6 +51,24 @@ class FusionModel(Model):
     depth: int
     objective: float = np.nan
     member_objectives: NDArray[np.float64] | None = None
+
+    _may_be_nan = ("objective", "member_objectives")
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return len(self.frequency)
+
+    def _check_loaded(self) -> None:
+        sizes_of(self, names="M", members="M", member_objectives="M", frequency="L")
+        check_number("depth", self.depth, 1)
+        check_number("n_samples", self.n_samples, 0)
+        if self.combiner is None or len(self.combiner.calibrators) != len(self.members):
+            raise ValueError("`combiner` must have one calibrator per member")
+        for name, member in self.named_members.items():
+            # Members of scikit-learn, such as pipelines, do not tell.
+            if vars(member).get("n_labels_", self.n_labels) != self.n_labels:
+                raise ValueError(f"the member {name!r} must have {self.n_labels} labels")
 
     @property
     def named_members(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from skxc.graphs import keep_strongest, propagate
 from skxc.graphs._prune import block_by_block
 from skxc.indices import VectorSearch
 from skxc.ranking import inner_products
+from skxc.utils._loaded import check_number, sizes_of
 from skxc.utils._record import Record
 from skxc.utils._sparse import normalize_rows, pack_topk, row_ids
 
@@ -82,6 +83,10 @@ class SearchSettings(Record):
     propagate_clusters: bool
     propagate_labels: bool
 
+    def _check_loaded(self) -> None:
+        check_number("beam_width", self.beam_width, 1)
+        check_number("width", self.width, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class DocumentMap(Record):
@@ -95,6 +100,9 @@ class DocumentMap(Record):
 
     matrix: Vectors
     offset: Vectors
+
+    def _check_loaded(self) -> None:
+        sizes_of(self, matrix="d d", offset="d")
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """Return the documents, shape (n, d)."""
@@ -126,6 +134,10 @@ class Scorer(Record):
     offset: float
     graph: sp.csr_array | None
 
+    def _check_loaded(self) -> None:
+        sizes_of(self, classifiers=f"m {self.encoder.dim_}", graph="m m")
+        sizes_of(self.documents, offset=str(self.encoder.dim_))
+
     @classmethod
     def of(cls, task: FusedClassifierTask, graph: sp.csr_array | None) -> Scorer:
         """Return the classifiers of a task's current weights, materialised."""
@@ -156,6 +168,11 @@ class ShortlistRanker(Record):
     membership: sp.csr_array
     clusters: Scorer
     labels: Scorer
+
+    def _check_loaded(self) -> None:
+        sizes_of(
+            self, membership=f"{len(self.clusters.classifiers)} {len(self.labels.classifiers)}"
+        )
 
     def scores(
         self, rows: sp.csr_array, settings: SearchSettings, device: torch.device

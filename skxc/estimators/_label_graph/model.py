@@ -14,6 +14,7 @@ from skxc._training_set import Features
 from skxc.encoders import Encoder
 from skxc.estimators._encoding import prepared_samples
 from skxc.estimators._label_graph.member import SearchSettings, ShortlistRanker
+from skxc.utils._loaded import check_ids
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
 from skxc.utils._sparse import TopK, normalize_rows, rank_rows
@@ -36,6 +37,8 @@ class LabelGraphFigures(Record):
     label_graph: sp.csr_array | None = None
     fusion_weights: NDArray[np.float32] | None = None
     shortlist_recall: dict[str, float] | None = None
+
+    _may_be_nan = ("history", "shortlist_recall")
 
     @property
     def n_iter(self) -> int:
@@ -63,6 +66,20 @@ class LabelGraphModel(Model):
     settings: SearchSettings
     device: str
     figures: LabelGraphFigures
+
+    @property
+    def n_labels(self) -> int:
+        """Largest label that can be predicted, plus one."""
+        return int(self.labels.max()) + 1
+
+    def _check_loaded(self) -> None:
+        n_known = self.labels.size
+        if not self.members or not n_known or len(np.unique(self.labels)) != n_known:
+            raise ValueError("`LabelGraphModel` must have members, and different labels")
+        check_ids("labels", self.labels, np.iinfo(np.int64).max)
+        for member in self.members:
+            if member.membership.shape[1] != n_known:
+                raise ValueError(f"`members` must know {n_known} labels, as `labels` says")
 
     @property
     def encoder(self) -> Encoder:

@@ -14,6 +14,7 @@ from skxc.estimators._encoding import EncoderModel
 from skxc.estimators._learned_index.edges import LearnedEdges
 from skxc.estimators._learned_index.task import LearnedIndexTask
 from skxc.indices import IndexSizes, LabelIndex
+from skxc.utils._loaded import sizes_of
 from skxc.utils._sparse import TopK, pack_topk
 
 # Share of edges at their cap that deserves a warning.
@@ -45,6 +46,8 @@ class IndexFigures(Record):
     edges_learn: bool
     shortlist_recall: float | None = None
 
+    _may_be_nan = ("history",)
+
 
 @dataclass(frozen=True, eq=False)
 class LearnedIndexModel(EncoderModel):
@@ -67,6 +70,16 @@ class LearnedIndexModel(EncoderModel):
     label_bias: NDArray[np.float32]
     sizes: IndexSizes
     figures: IndexFigures
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return self.index.n_labels
+
+    def _check_loaded(self) -> None:
+        n_labels, dim = self.index.n_labels, self.encoder.dim_
+        sizes_of(self, label_weights=f"{n_labels} {dim}", label_bias=str(n_labels))
+        sizes_of(self.index, cluster_weights=f"C {dim}")
 
     @classmethod
     def of(

@@ -24,6 +24,7 @@ from skxc.estimators._unified.heads import HeadsModule, scoring_head
 from skxc.indices import VectorSearch
 from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
 from skxc.ranking import inner_products, rank_pairs, union_of_lists
+from skxc.utils._loaded import sizes_of
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
 from skxc.utils._same_text import same_text_pairs
@@ -52,6 +53,13 @@ class HeadVectors(Record):
 
     matrix: NDArray[np.float32]
     trained: str
+
+    def _check_loaded(self) -> None:
+        sizes = sizes_of(self, matrix="L d")
+        if self.trained not in ("both", "dual_encoder", "classifier"):
+            raise ValueError(f"`HeadVectors.trained` must be a head, but is {self.trained!r}")
+        if self.trained == "both" and not sizes["d"] % 2:
+            raise ValueError("`HeadVectors.matrix` must have an odd number of columns")
 
     @property
     def texts(self) -> NDArray[np.float32] | None:
@@ -117,6 +125,21 @@ class UnifiedModel(EncoderModel):
     index: Any
     figures: PoolFigures
     pool_report: dict[str, float]
+
+    _may_be_nan = ("pool_report",)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return len(self.labels.matrix)
+
+    def _check_loaded(self) -> None:
+        sizes_of(self, fusion_weights="2")
+        heads = HeadsModule.from_arrays(self.heads)
+        if heads.text.in_features != self.encoder.dim_:
+            raise ValueError(f"`heads` must be of vectors of {self.encoder.dim_} numbers")
+        width = 2 * heads.dim + 1 if self.labels.trained == "both" else heads.dim
+        sizes_of(self.labels, matrix=f"L {width}")
 
     def embed(self, X: Features) -> NDArray[np.float32]:
         """Return the unit vectors of samples by both heads side by side, shape (n, 2 * dim)."""
