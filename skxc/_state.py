@@ -171,7 +171,8 @@ def _is(first: Any, second: Any) -> bool:
 def _leaves(owner: Any) -> list[Any]:
     """Return the values of all parameters, those of parts included."""
     values = []
-    for name in hints_of(type(owner)):
+    cls: Any = type(owner)
+    for name in hints_of(cls):
         value = getattr(owner, name)
         values.append(value)
         if isinstance(value, Parameterized):

@@ -15,7 +15,8 @@ from sklearn.model_selection import GridSearchCV
 
 import skxc
 from skxc import LabelGraph, LabelTexts
-from skxc.base import EmbeddingMixin
+from skxc._label_side import EmbeddingMixin
+from skxc._params import declared
 from skxc.estimators import all_estimators
 from skxc.metrics import precision_at_k
 from tests.toys import (
@@ -76,7 +77,8 @@ def test_constructor_only_assigns(estimator):
 
 @every_estimator
 def test_every_parameter_has_a_constraint(estimator):
-    assert set(estimator._parameter_constraints) == set(estimator().get_params(deep=False))
+    assert set(declared(estimator)) == set(estimator().get_params(deep=False))
+    assert all(declared(estimator).values())
 
 
 @every_estimator

@@ -152,11 +152,10 @@ def numbered():
 class Check(SampleGraphXC):
     """Fails unless row i of the sample graph belongs to row i of X."""
 
-    def _fit(self, data, held_out):
-        super()._fit(data, held_out)
-        carried = data.sample_graph.toarray()
-        assert (carried == data.X.toarray()).all()
-        self.rows_ = data.n_samples
+    def _train(self, fit):
+        carried = fit.data.sample_graph.toarray()
+        assert (carried == fit.data.X.toarray()).all()
+        return super()._train(fit)
 
 
 @routing

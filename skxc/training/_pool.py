@@ -20,11 +20,19 @@ from torch import Tensor
 from skxc._params import NonNegativeFloat, Part, params
 from skxc.batching import Batching
 from skxc.losses import Loss
-from skxc.metrics import precision_at_k
+from skxc.metrics._weighted import weighted_at_k
 from skxc.negatives import Negatives, Search, membership, sample_positives
 from skxc.training._loop import Task
 
 Ids = NDArray[np.int64]
+
+
+def share_of_epoch(sample_weight: NDArray[np.floating], rows: Ids) -> float:
+    """Return the mean weight of a batch over that of the epoch.
+
+    A loss is a mean over the batch; times this number, a row counts in the epoch as it weighs.
+    """
+    return float(sample_weight[rows].mean() / sample_weight.mean())
 
 
 @dataclass
@@ -43,6 +51,8 @@ class Pool:
         Targets, and cells that are neither positive nor negative.
     row_weight : ndarray of float32, shape (b + q,)
     positive_weight : ndarray of float32, shape (b + q, m), or None
+    scale : float
+        What the batch weighs in the epoch (see `share_of_epoch`).
     """
 
     rows: Ids
@@ -52,6 +62,7 @@ class Pool:
     ignored: NDArray[np.bool_] | None
     row_weight: NDArray[np.float32]
     positive_weight: NDArray[np.float32] | None = None
+    scale: float = 1.0
 
     def transposed(self) -> Pool:
         """Return the pool with labels in the place of rows: each is scored against the queries.
@@ -71,6 +82,7 @@ class Pool:
             ignored=None if self.ignored is None else np.ascontiguousarray(self.ignored.T),
             row_weight=np.ones(len(self.labels), dtype=np.float32),
             positive_weight=np.ascontiguousarray(weight.T),
+            scale=self.scale,
         )
 
 
@@ -183,12 +195,14 @@ class HeldOut:
         As `PoolTask.sample_vectors` takes them.
     y : csr_array of shape (n_held_out, L)
         Their labels.
+    weight : ndarray of float64, shape (n_held_out,)
     own : csr_array of shape (n_held_out, L), or None
         Labels with the text of the row itself, which are no answers and no mistakes.
     """
 
     samples: Any
     y: sp.csr_array
+    weight: NDArray[np.float64]
     own: sp.csr_array | None = None
 
     def precision(
@@ -197,7 +211,7 @@ class HeldOut:
         """Return precision@1 of a search of label vectors."""
         n_own = 0 if self.own is None else int(np.diff(self.own.indptr).max())
         found = search(queries, labels, min(1 + n_own, self.y.shape[1]))[0]
-        return precision_at_k(self.y, found, k=1, filter_pairs=self.own)
+        return weighted_at_k("precision", self.y, found, 1, self.weight, self.own)
 
 
 class PoolTask(Task):
@@ -282,6 +296,7 @@ class PoolTask(Task):
             targets,
             self._ignored(rows, labels, targets),
             self.sample_weight[rows],
+            scale=share_of_epoch(self.sample_weight, rows),
         )
         if len(queries):
             pool = self._add_queries(pool)
@@ -339,13 +354,14 @@ class PoolTask(Task):
         loss = self.settings.loss
         # Scaling the queries spares a pass over the scores, the largest array of a step.
         scores = loss.scaled(queries) @ labels.T
-        return loss(
+        value = loss(
             scores,
             self._tensor(pool.positives),
             row_weight=self._tensor(pool.row_weight),
             ignored=self._tensor(pool.ignored),
             positive_weight=self._tensor(pool.positive_weight),
         )
+        return value if pool.scale == 1 else value * pool.scale
 
     def _tensor(self, array: NDArray | None) -> Any:
         return None if array is None else torch.from_numpy(array).to(self.device)

@@ -44,6 +44,7 @@ def problem(rows=ROWS, y=Y, excluded=None):
         given=None,
         held_rows=None,
         held_y=None,
+        held_weight=None,
     )
 
 

@@ -419,7 +419,7 @@ def test_the_watched_figure_is_that_of_the_present_weights():
     task = small_task(n=30, n_scored=9)
     X, y = task.encoder.encode(task.samples), task.y
     own = sp.csr_array((30, 9), dtype=np.float32)
-    task.held_out = HeldOut(task.samples, y, own)
+    task.held_out = HeldOut(task.samples, y, np.ones(y.shape[0]), own)
 
     def precision():
         found, _ = task.label_index().rank(X, *task.label_weights(), 1)

@@ -478,7 +478,7 @@ def test_early_stopping_watches_the_heads_that_are_trained():
     task = make_task()
     train(task, Plan(n_epochs=3, seed=0))
     truth = task.y
-    task.held_out = HeldOut(task.samples, truth)
+    task.held_out = HeldOut(task.samples, truth, np.ones(truth.shape[0]))
     text, label = (m.detach().numpy() for m in both_scores(task, np.arange(N)))
     for head_weight, scores in ((0.5, text + label), (1.0, text), (0.0, label)):
         task.head_weight = head_weight

@@ -112,3 +112,14 @@ def test_without_votes_no_training_embeddings_are_kept(data):
     model = fit(data, n_epochs=1, votes=False)
     assert model.sample_embeddings_ is None
     assert model.predict_topk(data.test_texts[:2], k=3)[0].shape == (2, 3)
+
+
+def test_the_choice_is_weighted(model, data):
+    """Rows of weight zero have no say, whatever they prefer."""
+    texts, y = list(data.test_texts), data.test_labels
+    for part in (slice(0, 40), slice(40, 150)):
+        weight = np.zeros(150)
+        weight[part] = 1
+        rows = replace(rows_of(texts, y), sample_weight=weight)
+        alone = model.model_.with_best_weight(rows_of(texts[part], y[part]))
+        assert model.model_.with_best_weight(rows).vote_weight == alone.vote_weight

@@ -125,6 +125,7 @@ def test_masking_removes_cells_and_nothing_else():
             others = torch.stack([scores[p], *(scores[j] for j in negatives)])
             value = value + (torch.logsumexp(others, 0) - scores[p]) / len(positives)
         total, mass = total + WEIGHT[row] * value, mass + WEIGHT[row]
+    total = total * float(WEIGHT[[0, 1, 3]].mean() / WEIGHT.mean())
     torch.testing.assert_close(loss, total / mass)
     actual = torch.autograd.grad(loss, [queries, labels], retain_graph=True)
     expected = torch.autograd.grad(total / mass, [queries, labels])
@@ -274,9 +275,32 @@ def test_precision_on_held_out_rows():
     samples[1, 2] = 0.5  # behind label 5 comes label 2, which is right
     own = sp.csr_array((np.ones(1, np.float32), ([1], [5])), shape=Y.shape)
     for pairs, expected in ((None, 0.5), (own, 0.75)):
-        watched = HeldOut(samples, matrix, pairs)
+        watched = HeldOut(samples, matrix, np.ones(matrix.shape[0]), pairs)
         tests = Vectors(settings(), y=matrix, sample_weight=WEIGHT, device=CPU, held_out=watched)
         assert tests.evaluate() == expected
+
+
+def test_precision_on_held_out_rows_is_weighted():
+    matrix = sp.csr_array(Y.astype(np.float32))
+    samples = np.eye(6, dtype=np.float32)[[0, 5, 3, 1]]  # right: rows 0 and 3
+    for weight, expected in (([1, 1, 1, 1], 0.5), ([5, 1, 1, 1], 0.75), ([1, 6, 1, 0], 1 / 8)):
+        watched = HeldOut(samples, matrix, np.array(weight, dtype=float))
+        tests = Vectors(settings(), y=matrix, sample_weight=WEIGHT, device=CPU, held_out=watched)
+        assert tests.evaluate() == pytest.approx(expected)
+
+
+def test_a_batch_counts_in_the_epoch_as_it_weighs():
+    """A mean over the batch alone gives a batch of tiny weights the gradient of any other."""
+    gradients = []
+    for weight in ([1.0, 1.0, 1.0, 1.0], [1e-3, 1e-3, 1.999, 1.999], [2.0, 2.0, 2.0, 2.0]):
+        tests = task(weight=np.array(weight))
+        vectors = torch.eye(6)[:2].clone().requires_grad_()
+        pool = tests.draw(np.array([0, 1]), rng())
+        labels = torch.eye(6)[pool.labels] + 0.1
+        tests.pool_loss(vectors, labels, pool).backward()
+        gradients.append(vectors.grad)
+    torch.testing.assert_close(gradients[1], gradients[0] * 1e-3)
+    torch.testing.assert_close(gradients[2], gradients[0])
 
 
 def test_state_round_trip():

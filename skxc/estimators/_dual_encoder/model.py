@@ -14,7 +14,7 @@ from skxc._model import BLOCK_ROWS, Record, in_blocks
 from skxc._training_set import Features, TrainingSet
 from skxc.estimators._encoding import EncoderModel, PoolFigures
 from skxc.indices import VectorSearch
-from skxc.metrics import ndcg_at_k
+from skxc.metrics._weighted import weighted_at_k
 from skxc.ranking import NeighborVotes, Votes, add_votes, inner_products, neighbor_votes
 from skxc.utils._loaded import sizes_of
 from skxc.utils._same_text import same_text_pairs
@@ -129,7 +129,14 @@ class DualEncoderModel(EncoderModel):
         votes = self._votes(queries)
         own = same_text_pairs(rows.X, rows.label_features, rows.y)
         gains = [
-            ndcg_at_k(rows.y, self._with_votes(found, votes, weight, queries)[0], filter_pairs=own)
+            weighted_at_k(
+                "ndcg",
+                rows.y,
+                self._with_votes(found, votes, weight, queries)[0],
+                5,
+                rows.sample_weight,
+                own,
+            )
             for weight in VOTE_WEIGHTS
         ]
         return replace(self, vote_weight=VOTE_WEIGHTS[int(np.argmax(gains))])

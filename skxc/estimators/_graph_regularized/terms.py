@@ -348,7 +348,7 @@ class GraphRegularizedTask(DualEncoderTask):
         for draw in pool.draws:
             value = self._term_loss(vectors, anchors, draw)
             losses[1 + draw.number] = float(value.detach())
-            total = total + float(pool.weights[draw.number]) * value
+            total = total + float(pool.weights[draw.number]) * pool.scale * value
         self.figures.losses.append(losses)
         return total
 

@@ -49,6 +49,7 @@ class Problem:
     given : csr_array of shape (L, L) or None
         The user's graph.
     held_rows, held_y : csr_array of shapes (h, V) and (h, L), or None
+    held_weight : ndarray of float64, shape (h,), or None
         Held-out rows.
     """
 
@@ -67,18 +68,13 @@ class Problem:
     given: sp.csr_array | None
     held_rows: sp.csr_array | None
     held_y: sp.csr_array | None
+    held_weight: NDArray[np.float64] | None
 
     @classmethod
     def of(cls, fit: NeuralFit, encoder: Encoder, predict_unseen: bool) -> Problem:
-        """Return the problem of a training.
+        """Return the problem of a training with an encoder that is not fitted yet.
 
-        Parameters
-        ----------
-        fit : NeuralFit
-        encoder : Encoder
-            Not fitted.
-        predict_unseen : bool
-            Whether labels without training rows take part if they have a text.
+        Labels without training rows take part on request, and if they have a text.
         """
         data, held_out = fit.data, fit.held_out
         encoder = fitted_encoder(encoder, fit)
@@ -114,6 +110,7 @@ class Problem:
             given=None if given is None else given[labels][:, labels],
             held_rows=None if held_out is None else normalize_rows(encoder.prepare(held_out.X)),
             held_y=None if held_out is None else sp.csr_array(held_out.y[:, labels]),
+            held_weight=None if held_out is None else held_out.sample_weight,
         )
 
     def edges(self, walk: RandomWalk) -> sp.csr_array:

@@ -29,7 +29,7 @@ from skxc.graphs import (
 )
 from skxc.indices import VectorSearch
 from skxc.losses import LogitLoss
-from skxc.metrics import precision_at_k
+from skxc.metrics._weighted import weighted_at_k
 from skxc.utils._sparse import normalize_rows, rank_rows, row_ids, share_found
 
 STAGES = ("surrogate", "shortlister", "ranker")
@@ -187,13 +187,14 @@ class Stages:
         vectors = text_vectors(task.encoder, self.problem.held_rows)
         documents = DocumentMap(*task.document.to_numpy())(vectors)
         best = search_exactly(documents, task.classifier_weights(), 1)[0]
-        return precision_at_k(truth, best, k=1)
+        return weighted_at_k("precision", truth, best, 1, self.problem.held_weight)
 
     def _precision(self, member: ShortlistRanker, model: LabelGraphModel) -> float:
         """Return a member's precision@1 on held-out rows."""
         problem = self.problem
         scores = member.scores(problem.held_rows, model.settings, problem.device)
-        return precision_at_k(problem.held_y, rank_rows(scores, 1)[0], k=1)
+        best = rank_rows(scores, 1)[0]
+        return weighted_at_k("precision", problem.held_y, best, 1, problem.held_weight)
 
     def _figures(
         self,

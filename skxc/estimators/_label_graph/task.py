@@ -41,7 +41,7 @@ from skxc.losses import LogitLoss
 from skxc.negatives import membership, sample_positives
 from skxc.negatives._pairs import row_entries
 from skxc.negatives.base import union
-from skxc.training import Task
+from skxc.training import Task, share_of_epoch
 from skxc.utils._random import stream, torch_seed
 from skxc.utils._sparse import drop_pairs, pair_ids
 
@@ -169,6 +169,8 @@ class FusedClassifierTask(Task):
         scores, positives, ignored = self.batch_scores(rows, self.pool(rows, rng))
         weight = torch.from_numpy(self.sample_weight[rows]).to(self.device)
         loss = self.loss(scores, positives, row_weight=weight, ignored=ignored)
+        if (share := share_of_epoch(self.sample_weight, rows)) != 1:
+            loss = loss * share
         loss.backward()
         return float(loss.detach())
 
@@ -290,20 +292,9 @@ class FusedClassifierTask(Task):
 def candidate_targets(
     candidates: sp.csr_array, y: sp.csr_array, excluded: sp.csr_array | None = None
 ) -> sp.csr_array:
-    """Return what every row is scored against: 1 at its labels, -1 at other candidates.
+    """Return what every row is scored against, int8: 1 at its labels, -1 at other candidates.
 
-    Parameters
-    ----------
-    candidates : csr_array of shape (n, L)
-        Stored entries count, whatever their value.
-    y : csr_array of shape (n, L)
-    excluded : csr_array of shape (n, L) or None, default=None
-        Pairs that are never negatives.
-
-    Returns
-    -------
-    csr_array of int8, shape (n, L)
-        With sorted columns.
+    Stored entries count, whatever their value; excluded pairs are never negatives.
     """
     ones, twos = (
         sp.csr_array((np.full(x.nnz, mark, np.int8), x.indices, x.indptr), shape=x.shape)

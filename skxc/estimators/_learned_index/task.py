@@ -35,7 +35,7 @@ from skxc._params import (
 )
 from skxc.estimators._learned_index.edges import LearnedEdges, TreeEdges, visited_edges
 from skxc.indices import IndexSizes, LabelIndex
-from skxc.training import HeldOut, LabelVectors, Task
+from skxc.training import HeldOut, LabelVectors, Task, share_of_epoch
 from skxc.utils._row_sparse import as_tensor, pair_products
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
 from skxc.utils._sparse import pack_topk, row_ids, top_k
@@ -201,6 +201,7 @@ class LearnedIndexTask(Task):
         )
         path = _PathScores(log_s, log_a, local)
         weight = self.sample_weight[rows] / self.sample_weight[rows].sum()
+        weight *= np.float32(share_of_epoch(self.sample_weight, rows))
         loss = self._label_loss(vectors, found, path, weight)
         if self.settings.path_loss_weight:
             loss = loss + self._path_loss(found, path, y, weight)

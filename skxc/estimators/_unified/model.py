@@ -22,7 +22,8 @@ from skxc._training_set import Features, TrainingSet
 from skxc.estimators._encoding import EncoderModel, PoolFigures, prepared_samples
 from skxc.estimators._unified.heads import HeadsModule, scoring_head
 from skxc.indices import VectorSearch
-from skxc.metrics import inverse_propensity, ndcg_at_k, psndcg_at_k
+from skxc.metrics import inverse_propensity
+from skxc.metrics._weighted import weighted_at_k
 from skxc.ranking import inner_products, rank_pairs, union_of_lists
 from skxc.utils._loaded import sizes_of
 from skxc.utils._precision import resolve_device
@@ -184,15 +185,17 @@ class UnifiedModel(EncoderModel):
         n_labels = len(self.labels.matrix)
         shape = held_out.n_samples, min(10, n_labels)
         frequency = np.expm1(self.labels.matrix[:, -1] / self.temperature)
-        n_samples = held_out.attributes["n_samples_fit_"]
+        # The rows that the frequencies count, without the held-out ones.
+        n_samples = held_out.attributes["n_samples_fit_"] - held_out.sample_weight.sum()
         rarity = inverse_propensity(frequency, max(n_samples, 3))
+        weight = held_out.sample_weight
         own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
 
         def quality(weights: tuple[float, float]) -> float:
             fused = scores @ np.array([1, *weights], dtype=np.float32)
             best = rank_pairs(rows, labels, fused, shape=shape)[0]
-            ranked = {"y_true": held_out.y, "y_score": best, "filter_pairs": own}
-            return ndcg_at_k(**ranked) + psndcg_at_k(**ranked, inverse_propensity=rarity)
+            plain = weighted_at_k("ndcg", held_out.y, best, 5, weight, own)
+            return plain + weighted_at_k("psndcg", held_out.y, best, 5, weight, own, rarity)
 
         best = max(product(TEXT_WEIGHTS, FREQUENCY_WEIGHTS), key=quality)
         return replace(self, fusion_weights=np.array(best))
