@@ -99,8 +99,8 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         Epochs that were trained; clusterings and minings.
     pool_size_, positives_per_query_in_pool_, masked_fraction_ : float
         Means over all steps; they expose most silent failures.
-    model_ : DualEncoderModel
-    classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    model_, classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    vectorizer_, n_features_in_
         As in every estimator.
 
     References

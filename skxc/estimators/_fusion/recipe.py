@@ -96,7 +96,8 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         Weighted number of rows of every label among those that the members were fitted on.
     n_member_samples_ : float
         Weighted number of these rows.
-    classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    model_, classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    vectorizer_, n_features_in_
         As in every estimator. Where all members are frozen, frequencies come from the first member
         that has them, since the rows given to `fit` are not the training rows; the rule knows none
         if no member has.

@@ -68,8 +68,12 @@ class GraphRegularizedXC(SampleGraphMixin, DualEncoderXC):
         "epoch" of every pruning, and the share of its edges that every term keeps.
     loss_history_ : dict of str to ndarray, shape (n_epochs,)
         Mean loss of the "task" and of every term.
-    encoder_, label_embeddings_, classifier_weights_, history_, n_iter_ ...
+    encoder_, label_embeddings_, classifier_weights_, sample_embeddings_, vote_weight_, history_
+    n_iter_, n_refreshes_, pool_size_, positives_per_query_in_pool_, masked_fraction_
         As in `DualEncoderXC`.
+    model_, classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    vectorizer_, n_features_in_
+        As in every estimator.
 
     References
     ----------

@@ -99,6 +99,7 @@ class LabelGraphXC(NeuralXC):
         Epochs of all stages.
     model_ : LabelGraphModel
     classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    vectorizer_, n_features_in_
         As in every estimator.
 
     References

@@ -91,6 +91,7 @@ class LearnedIndexXC(NeuralXC):
         Epochs that were trained, of both stages.
     model_ : LearnedIndexModel
     classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
+    vectorizer_, n_features_in_
         As in every estimator.
 
     Warns

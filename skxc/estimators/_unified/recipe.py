@@ -98,9 +98,9 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
         that are positives of no row): means over all steps. "n_refreshes", and "empty_lists": the
         share of rows for which the last mining found nothing. They expose most silent failures.
     history_, n_iter_, n_refreshes_, pool_size_, positives_per_query_in_pool_, masked_fraction_
-        As in `DualEncoderXC`.
+        As in `DualEncoderXC`; what follows, as in every estimator.
     model_, classes_, n_labels_, label_names_, label_frequency_, n_samples_fit_, calibrator_
-        As in every estimator.
+    vectorizer_, n_features_in_
 
     References
     ----------
