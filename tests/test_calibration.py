@@ -271,7 +271,7 @@ def test_state_is_plain_and_survives_pickle_and_clone():
     again = pickle.loads(pickle.dumps(calibrator))
     grid = np.linspace(-3, 3, 20)
     np.testing.assert_array_equal(again.transform_array(grid), calibrator.transform_array(grid))
-    assert clone(calibrator).get_params() == {"method": "isotonic"}
+    assert clone(calibrator).get_params() == {"by_rank": False, "method": "isotonic"}
 
 
 def test_errors_say_what_to_do():

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from skxc import DualEncoderXC, FusionXC, LabelGraphXC, LinearTreeXC
 from skxc._label_side import EmbeddingMixin, LabelSideXC, NewLabelsMixin
 from skxc.base import Model, TrainingSet, of_model, params
 from skxc.estimators import all_estimators
@@ -107,9 +108,14 @@ WITH_LABEL_SIDE = [estimator for estimator in ESTIMATORS if takes_labels(estimat
 
 def make(estimator, **params):
     """Return an estimator that fits in a moment."""
-    known = estimator().get_params()
     quick = {"n_epochs": 2, "random_state": 0}
-    return estimator(**{name: value for name, value in quick.items() if name in known}, **params)
+    if estimator is LabelGraphXC:  # so many in each of three stages
+        quick["n_epochs"] = 1
+    if estimator is FusionXC:
+        quick["estimators"] = [("tree", LinearTreeXC()), ("dual", DualEncoderXC(n_epochs=2))]
+    known = estimator().get_params(deep=False)
+    quick = {name: value for name, value in quick.items() if name in known}
+    return estimator(**(quick | params))
 
 
 def small_data(n=30, n_labels=12, n_features=16, seed=0):

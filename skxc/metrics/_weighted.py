@@ -36,7 +36,9 @@ def weighted_at_k(
     inverse_propensity : ndarray of float64, shape (L,), or None
         For "psndcg".
     """
-    ranking = rank(y_true, labels, k, filter_pairs, False)
+    # With scores: a list of all labels could be taken for scores itself.
+    order = np.broadcast_to(-np.arange(labels.shape[1], dtype=np.float32), labels.shape)
+    ranking = rank(y_true, (labels, order), k, filter_pairs, False)
     if metric == "precision":
         return float(np.average(precision(ranking, k), weights=weight))
     if metric == "ndcg":

@@ -41,7 +41,9 @@ def text_column(value: Any) -> NDArray[np.object_] | None:
     if isinstance(value, NO_SEQUENCES) or sp.issparse(value):
         return None
     if hasattr(value, "__array__"):
-        shape = np.shape(value) if getattr(value, "shape", None) is None else value.shape
+        shape = getattr(value, "shape", None)
+        # Not np.shape, which what only converts to an array need not support.
+        shape = np.asarray(value).shape if shape is None else shape
         # Asked first, since a wide frame may be sparse.
         if len(shape) != 1 and tuple(shape[1:]) != (1,):
             return None

@@ -810,6 +810,9 @@ def test_samples_that_are_labels_are_calibrated_as_they_are_predicted(planted, m
     seen = []
 
     class Recorder:
+        def __init__(self, **_):
+            pass
+
         def fit(self, *arguments):
             seen.append(arguments)
 

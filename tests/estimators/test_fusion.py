@@ -409,7 +409,8 @@ def test_new_labels_need_members_that_add_them():
     assert not hasattr(FusionXC([("a", CentroidXC()), ("b", KNeighborsXC())]), "add_labels")
     texts, y, label_texts = small_texts(60)
     model = FusionXC([("a", CentroidXC()), ("b", CentroidXC(graph=LabelGraph(GRAPH)))])
-    model.fit(texts, y, label_features=skxc.LabelTexts(label_texts, label_texts))
+    names = [f"label {number}" for number in range(12)]
+    model.fit(texts, y, label_features=skxc.LabelTexts(label_texts, names))
     before = model.estimators_
     model.add_labels(["red oak", "machine tree"], label_names=["x", "y"])
     assert model.n_labels_ == 14

@@ -14,7 +14,8 @@ import skxc
 from skxc import DualEncoderXC, LabelGraph, LabelTexts, LearnedIndexXC
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
-from skxc.metrics import ece_at_k, precision_at_k, recall_at_k
+from skxc.metrics import ece_at_k, recall_at_k
+from skxc.metrics._weighted import weighted_at_k
 from skxc.ranking import NeighborVotes
 from skxc.training import Training
 from tests.toys import assert_same_model
@@ -326,7 +327,8 @@ def test_early_stopping_keeps_the_best_epoch_and_delivers_it(data):
     assert len(figures) < 12
     assert figures[-1] <= max(figures[:-1])
     rows = model.calibration_rows_
-    delivered = precision_at_k(rows.y, model.decision_function(rows.X), k=1)
+    best = model.predict_topk(rows.X, 1)[0]
+    delivered = weighted_at_k("precision", rows.y, best, 1, rows.sample_weight)
     assert delivered == pytest.approx(max(figures))
 
 

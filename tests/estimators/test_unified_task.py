@@ -27,6 +27,7 @@ from skxc.training import (  # noqa: E402
     build_optimizers,
     train,
 )
+from skxc.training._pool import share_of_epoch  # noqa: E402
 from skxc.utils._sparse import normalize_rows  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -136,6 +137,7 @@ def test_all_labels_give_the_full_multi_label_loss(kind, unit_classifier):
     y, weight = task.y.toarray()[ROWS], ROWS + 1.0
     text, label = both_scores(task, ROWS)
     expected = 0.3 * naive_loss(text, y, weight, kind) + 0.7 * naive_loss(label, y, weight, kind)
+    expected = expected * share_of_epoch(task.sample_weight, ROWS)
     expected.backward()
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
     for name, parameter in task.modules.named_parameters():
@@ -351,7 +353,7 @@ def test_labels_are_scored_against_the_queries_of_the_batch_and_anchors_have_one
                 for w, p in zip(weight, own, strict=True)
             )
         )
-    expected = sum(terms) / len(terms)
+    expected = sum(terms) / len(terms) * pool.scale
     actual = task.pool_loss(labels, queries, pool.transposed())
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 

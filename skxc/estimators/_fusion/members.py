@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
+from skxc._params import Parameterized
 from skxc._training_set import Features, TrainingSet
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.utils._bases import BaseComposition
@@ -112,6 +113,8 @@ def _check_members(named: Members, given: Any) -> None:
                 f"`estimators` must hold classifiers with predict_topk or decision_function, "
                 f"but {name!r} is {member!r}. Pass an instance such as LinearTreeXC()."
             )
+        if isinstance(member, Parameterized):  # scikit-learn validates the outermost estimator only
+            member._validate_params()
 
 
 def check_shares(weights: Any, n_members: int) -> NDArray[np.float64] | None:
