@@ -14,7 +14,6 @@ def expected_failed_checks(estimator):
 @parametrize_with_checks(
     [estimator() for estimator in ESTIMATORS],
     expected_failed_checks=expected_failed_checks,
-    xfail_strict=True,
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
