@@ -1,10 +1,11 @@
 import copy
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from skxc.training import RowSparseAdam, build_optimizers  # noqa: E402
+from skxc.training import RowSparseAdam, _optim, _row_step, build_optimizers  # noqa: E402
 from skxc.training._optim import (  # noqa: E402
     clip_gradients,
     scale_learning_rate,
@@ -176,3 +177,72 @@ def test_bfloat16_steps_are_those_of_float32_on_average():
     assert moved[0] == pytest.approx(20 * 2e-4, rel=1e-3)
     assert moved[1] == pytest.approx(float(moved[0]), rel=0.1)
     assert (ends[torch.bfloat16][400:] == 1).all(), "untouched rows keep every bit"
+
+
+def after_steps(dtype, n_steps=12, n=600, d=40):
+    """Return weights and moments after random steps on some of the rows, with weight decay."""
+    generator = torch.Generator().manual_seed(5)
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(n, d, generator=generator).to(dtype))
+    optimizer = RowSparseAdam([parameter], lr=0.01, weight_decay=0.1)
+    for _ in range(n_steps):
+        ids = torch.randperm(n, generator=generator)[: n // 2].sort().values
+        values = torch.randn(len(ids), d, generator=generator)
+        parameter.grad = row_gradient(parameter, ids.tolist(), values.to(dtype)).coalesce()
+        optimizer.step()
+    state = optimizer.state[parameter]
+    return [tensor.detach().float() for tensor in (parameter, state["mean"], state["square"])]
+
+
+def test_the_compiled_step_is_that_of_torch(monkeypatch):
+    compiled = after_steps(torch.float32)
+    monkeypatch.setattr(_optim, "can_fuse", lambda parameter: False)
+    for mine, theirs in zip(compiled, after_steps(torch.float32), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+        assert not (mine == 0).all()
+
+
+def test_the_compiled_step_rounds_as_torch_does(monkeypatch):
+    """Rounding is random, so only means over many numbers can be compared."""
+    compiled = after_steps(torch.bfloat16)
+    monkeypatch.setattr(_optim, "can_fuse", lambda parameter: False)
+    by_torch, exact = after_steps(torch.bfloat16), after_steps(torch.float32)
+    for mine, theirs, true in zip(compiled, by_torch, exact, strict=True):
+        error, usual = (mine - true).abs().mean(), (theirs - true).abs().mean()
+        assert 0.8 * usual < error < 1.2 * usual
+        assert (mine - true).mean().abs() < 0.1 * usual
+
+
+def test_halves_round_to_their_neighbours_as_often_as_they_are_near():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(2000, generator=generator).numpy()
+    values[:3] = float("inf"), -float("inf"), float("nan")
+    bits = values.view("uint32")
+    rounded = torch.empty((500, len(values)), dtype=torch.bfloat16)
+    for seed, row in enumerate(rounded.view(torch.int16).numpy()):
+        _row_step._round(bits.copy(), row, np.uint64(seed) << np.uint64(32))
+    torch.testing.assert_close(rounded[0, :3].float(), torch.tensor(values[:3]), equal_nan=True)
+    rounded, values = rounded[:, 3:].float(), torch.tensor(values[3:])
+    below = (bits[3:] & 0xFFFF0000).view("float32")
+    unit = (((bits[3:] >> 16) + 1) << 16).astype("uint32").view("float32") - below
+    assert ((rounded - values).abs() < abs(torch.tensor(unit))).all()
+    error = ((rounded.mean(dim=0) - values) / torch.tensor(unit)).numpy()
+    assert abs(error.mean()) < 4 * 0.5 / (500 * len(values)) ** 0.5
+    assert abs(error).max() < 5 * 0.5 / 500**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_change_no_bit(monkeypatch, dtype):
+    alone = after_steps(dtype)
+    monkeypatch.setattr(_row_step, "NUMBERS_PER_THREAD", 1000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for mine, theirs in zip(alone, after_steps(dtype), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_table_that_the_compiled_loop_does_not_take():
+    flat = torch.nn.Parameter(torch.ones(4))
+    ids, values = torch.tensor([[1]]), torch.tensor([2.0])
+    flat.grad = torch.sparse_coo_tensor(ids, values, flat.shape, check_invariants=True)
+    RowSparseAdam([flat], lr=0.5).step()
+    torch.testing.assert_close(flat.detach(), torch.tensor([1, 0.5, 1, 1]))
