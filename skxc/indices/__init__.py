@@ -13,7 +13,6 @@ from sklearn.base import clone
 from skxc._params import MadeBy, OneOf
 from skxc.indices._exact import ExactIndex
 from skxc.indices._faiss import FaissIndex
-from skxc.indices._graph_index import GraphIndex
 from skxc.indices._label_index import LabelIndex, counted_edges, tree_edges
 from skxc.indices._sizes import IndexSizes, index_sizes
 from skxc.indices._vector_search import VectorSearch
@@ -26,9 +25,7 @@ NAMES: dict[str, Callable[[], Index]] = {
     "ivf": partial(FaissIndex, "ivf"),
 }
 #: The type of a parameter that takes an index.
-IndexLike = (
-    Annotated[str, OneOf(["auto", *NAMES]), MadeBy("skxc.indices:make_index")] | Index | LabelIndex
-)
+IndexLike = Annotated[str, OneOf(["auto", *NAMES]), MadeBy("skxc.indices:make_index")] | Index
 
 # Measured on one core with 256 columns and k = 100: an exact query among 500,000 items takes 2 to
 # 3 ms in a batch and 7 to 25 ms alone. The graph takes 1.3 ms among 300,000 items, but 68 s to
@@ -38,7 +35,6 @@ LARGEST_EXACT = 500_000
 __all__ = [
     "ExactIndex",
     "FaissIndex",
-    "GraphIndex",
     "Index",
     "IndexSizes",
     "LabelIndex",
@@ -50,18 +46,17 @@ __all__ = [
 ]
 
 
-def make_index(index: str | Index | LabelIndex = "auto", n_items: int = 0) -> Index:
+def make_index(index: str | Index = "auto", n_items: int = 0) -> Index:
     """Return a new empty index.
 
     Parameters
     ----------
-    index : str, Index or LabelIndex, default="auto"
+    index : str or Index, default="auto"
         One of `NAMES`, or ``"auto"``: exact up to 500,000 items and ``"hnsw"`` beyond. For an
         Index, the result is an empty one with the same parameters; the object itself is never
-        filled. A `LabelIndex` searches its own labels through its clusters (see `GraphIndex`), and
-        stands for ``"auto"`` where there are fewer or more items than it has labels.
+        filled.
     n_items : int, default=0
-        Expected number of vectors; only ``"auto"`` and a LabelIndex look at it.
+        Expected number of vectors; only ``"auto"`` looks at it.
 
     Returns
     -------
@@ -81,13 +76,11 @@ def make_index(index: str | Index | LabelIndex = "auto", n_items: int = 0) -> In
     """
     if isinstance(index, Index):
         return clone(index)
-    if isinstance(index, LabelIndex) and n_items == index.n_labels:
-        return GraphIndex(index)
-    if isinstance(index, LabelIndex) or index == "auto":
+    if index == "auto":
         return NAMES["exact" if n_items <= LARGEST_EXACT else "hnsw"]()
     if isinstance(index, str) and index in NAMES:
         return NAMES[index]()
     raise ValueError(
-        f"`index` must be one of {['auto', *NAMES]}, an Index or a LabelIndex, but is {index!r}. "
-        "Pass one of the names, `ExactIndex()` or `FaissIndex(...)`."
+        f"`index` must be one of {['auto', *NAMES]} or an Index, but is {index!r}. Pass "
+        "one of the names, `ExactIndex()` or `FaissIndex(...)`."
     )

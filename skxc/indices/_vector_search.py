@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skxc.indices._label_index import LabelIndex
 from skxc.indices.base import Index
 from skxc.utils._loaded import sizes_of
 from skxc.utils._record import Record
@@ -39,14 +38,14 @@ class VectorSearch(Record):
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries: ArrayLike, k: int, index: str | Index | LabelIndex = "auto") -> TopK:
+    def search(self, queries: ArrayLike, k: int, index: str | Index = "auto") -> TopK:
         """Return the k vectors with the largest inner products of every query.
 
         Parameters
         ----------
         queries : array-like of shape (m, d)
         k : int
-        index : {"auto", "exact", "hnsw", "ivf"}, Index or LabelIndex, default="auto"
+        index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
             See `make_index`. It is built once, and again where its parameters have changed.
 
         Returns
@@ -65,8 +64,8 @@ class VectorSearch(Record):
     def _check_loaded(self) -> None:
         sizes_of(self, vectors="n d")
 
-    def _index(self, spec: str | Index | LabelIndex) -> Index:
-        # The object itself is part of the key, because two learned indices can look the same.
+    def _index(self, spec: str | Index) -> Index:
+        # The object itself is part of the key: two indices of a user's class can look the same.
         key = spec, repr(spec)
         built = self._built.get(key)
         if built is None:

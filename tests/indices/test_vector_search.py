@@ -4,24 +4,13 @@ import pickle
 import numpy as np
 import pytest
 
-from skxc.indices import ExactIndex, FaissIndex, LabelIndex, VectorSearch
+from skxc.indices import ExactIndex, FaissIndex, VectorSearch
 
 
 @pytest.fixture
 def vectors():
     drawn = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-
-def label_index(n_labels, edge_labels):
-    edges = np.array(edge_labels, dtype=np.int32)
-    return LabelIndex(
-        cluster_weights=np.zeros((len(edges), 8), dtype=np.float32),
-        cluster_bias=np.zeros(len(edges), dtype=np.float32),
-        edge_labels=edges,
-        edge_weights=np.ones(edges.shape, dtype=np.float32),
-        n_labels=n_labels,
-    )
 
 
 @pytest.mark.parametrize("spec", ["auto", "exact", "hnsw", "ivf", FaissIndex("ivf", n_probes=2)])
@@ -48,15 +37,6 @@ def test_an_index_whose_parameters_changed_is_built_again(vectors):
     index.set_params(n_probes=2)
     assert search._index(index).n_probes == 2
     assert before.n_probes == 1
-
-
-def test_two_learned_indices_that_look_the_same_are_two(vectors):
-    near, far = (label_index(60, [ids, ids]) for ids in (range(30), range(30, 60)))
-    assert repr(near) == repr(far)
-    search = VectorSearch(vectors)
-    search.search(vectors[:1], 3, near)
-    other = VectorSearch(vectors).search(vectors[:1], 3, far)
-    np.testing.assert_array_equal(search.search(vectors[:1], 3, far)[0], other[0])
 
 
 def test_the_indices_are_no_part_of_the_state(vectors):

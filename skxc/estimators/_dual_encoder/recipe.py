@@ -72,7 +72,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         Votes of the nearest training rows; False: none, and no training row is kept.
     label_queries : LabelQueries, False or None, default=None
         What a graph changes about pools of labels; False: nothing.
-    index : {"auto", "exact", "hnsw", "ivf"}, Index or LabelIndex, default="auto"
+    index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
         How label vectors and training rows are searched; "auto" is exact up to 500,000.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
         Graph over the labels, used in training only. "cooccurrence" builds it from the training

@@ -71,7 +71,7 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
     label_queries : LabelQueries, False or None, default=None
         What a graph changes about training; the classifier also has a label text's own label as a
         positive. None: the defaults of `skxc.training.LabelQueries`; False: nothing.
-    index : {"auto", "exact", "hnsw", "ivf"}, Index or LabelIndex, default="auto"
+    index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
         How label vectors are searched; "auto" is exact up to 500,000.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
         Graph over the labels, used in training only. "cooccurrence" builds it from the training
