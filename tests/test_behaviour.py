@@ -527,7 +527,7 @@ def test_own_labels_that_are_never_right_are_no_answers(estimator, monkeypatch):
     model = fit_catalogue(estimator, labels, train, calibration="held_out", top_k=20)
     assert not (model.predict_topk(texts, len(labels))[0] == own[:, None])[own >= 0].any()
     assert model.score(texts, y) > 0.3
-    assert ece_at_k(y, model.predict_proba(texts), k=1) < 0.06
+    assert ece_at_k(y, model.predict_proba(texts), k=1) < 0.09
     # What calibrates holds them neither: the one of a family of four that is no answer.
     scores, truth = given[model.calibrator_]
     rows = np.flatnonzero(np.diff(truth.indptr) == 3)
