@@ -86,6 +86,11 @@ class BagEncoder(Encoder):
         features.data[features.indices >= self.n_tokens_] *= self.ngram_weight
         return features
 
+    def training_batch(self, batch: sp.csr_array) -> Any:
+        """Return the batch over its own tokens (see `BagModule.batch`)."""
+        module: Any = self.module_
+        return module.batch(batch)
+
     def without_words(self, cache: sp.csr_array) -> NDArray[np.bool_] | None:
         """Return which prepared texts have buckets of unknown words at most; None for features."""
         if self.vectorizer_ is None:

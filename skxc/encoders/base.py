@@ -95,6 +95,10 @@ class Encoder(Parameterized, ABC):
         """Return batches of prepared rows one below the other, as one batch."""
         return sp.csr_array(sp.vstack(batches, format="csr"))
 
+    def training_batch(self, batch: Any) -> Any:
+        """Return ``cache[ids]`` as the module takes it in training, with all index work done."""
+        return batch
+
     def row_lengths(self, cache: Any) -> NDArray[np.integer] | None:
         """Return the lengths of prepared rows if a batch costs what its longest row costs."""
         return None

@@ -11,9 +11,83 @@ from torch import Tensor
 
 from skxc.training._row_step import Rule, can_fuse, fused_step
 from skxc.utils._rounding import store_rows
+from skxc.utils._row_sparse import settled
 
 
-class RowSparseAdam(torch.optim.Optimizer):
+class _Adam(torch.optim.Optimizer):
+    """What both kinds share.
+
+    Two methods stand in for torch's, of which each loads torch's compiler: more than a second in
+    every process that trains, for nothing.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with the usual numbers where it has none."""
+        self.param_groups.append(
+            {**self.defaults, **param_group, "params": list(param_group["params"])}
+        )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad, parameter.n_row_gradients = None, 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update what has a gradient; return the loss of the closure, if there is one."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for parameter in parameters:
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = 0
+                    state["mean"] = torch.zeros_like(parameter)
+                    state["square"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                self._update(parameter, state, group)
+        return loss
+
+    def _update(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class DenseAdam(_Adam):
+    """AdamW, as ``torch.optim.AdamW``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of group dicts
+    lr, betas, eps, weight_decay
+        As those of `RowSparseAdam`.
+    """
+
+    def _update(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        mean, square, gradient = state["mean"], state["square"], parameter.grad
+        assert gradient is not None
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        denominator = (square.sqrt() / (1 - beta2 ** state["step"]) ** 0.5).add_(group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        rate = group["lr"] / (1 - beta1 ** state["step"])
+        parameter.addcdiv_(mean, denominator, value=-rate)
+
+
+class RowSparseAdam(_Adam):
     """Adam that reads and writes only the rows with a gradient (lazy Adam).
 
     A row's moments decay only when the row is touched, so cost and memory traffic of a step do not
@@ -34,41 +108,13 @@ class RowSparseAdam(torch.optim.Optimizer):
         Decoupled, applied to touched rows only.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        )
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Update the rows that have a gradient; return the loss of the closure, if there is one."""
-        loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad.coalesce(), group)
-        return loss
-
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        ids, values = gradient.indices()[0], gradient.values()
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["mean"] = torch.zeros_like(parameter)
-            state["square"] = torch.zeros_like(parameter)
-        state["step"] += 1
+    def _update(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        gradient = settled(parameter)
+        ids, values = gradient.indices()[0], gradient.values().float()
         beta1, beta2 = group["betas"]
         correction1 = 1 - beta1 ** state["step"]
         correction2 = 1 - beta2 ** state["step"]
         kept = 1 - group["lr"] * group["weight_decay"]
-        values = values.float()
         if can_fuse(parameter):
             numbers = (1 - beta1, beta2, 1 - beta2, correction2, group["eps"], kept)
             rule = Rule(*map(np.float32, (*numbers, group["lr"] / correction1)))
@@ -108,7 +154,7 @@ def build_optimizers(groups: Iterable[dict[str, Any]]) -> list[torch.optim.Optim
         )
     optimizers: list[torch.optim.Optimizer] = []
     if kinds[False]:
-        optimizers.append(torch.optim.AdamW(kinds[False]))
+        optimizers.append(DenseAdam(kinds[False]))
     if kinds[True]:
         optimizers.append(RowSparseAdam(kinds[True]))
     return optimizers
@@ -136,26 +182,24 @@ def warmup_then_decay(progress: float, warmup: float = 0.1) -> float:
     return max(0.0, (1 - progress) / (1 - warmup))
 
 
-def clip_gradients(optimizers: Iterable[torch.optim.Optimizer], max_norm: float) -> float:
+def clip_gradients(optimizers: Iterable[torch.optim.Optimizer], max_norm: float) -> Tensor:
     """Scale all gradients so that their joint L2 norm is at most `max_norm`; return their norm.
 
-    The norm is the one before scaling. torch's own function does not take sparse gradients.
+    The norm is the one before scaling, a number on the device of the first parameter, for which the
+    host does not wait. torch's own function does not take sparse gradients.
     """
-    parameters = [
-        parameter
+    gradients = [
+        settled(parameter).values() if parameter.grad.is_sparse else parameter.grad
         for optimizer in optimizers
         for group in optimizer.param_groups
         for parameter in group["params"]
         if parameter.grad is not None
     ]
-    total = 0.0
-    for parameter in parameters:
-        if parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()
-        values = parameter.grad.values() if parameter.grad.is_sparse else parameter.grad
-        total += float(values.double().pow(2).sum())
-    norm = total**0.5
-    if norm > max_norm:
-        for parameter in parameters:
-            parameter.grad.mul_(max_norm / norm)
+    norm = torch.zeros((), dtype=torch.float64)
+    if gradients:
+        norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]
+        norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
+    factor = (max_norm / norm).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor.to(gradient.device))
     return norm

@@ -7,8 +7,6 @@ all that it costs. The arithmetic is the same, up to rounding.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
@@ -17,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Numbers below which another thread costs more than it takes over.
-NUMBERS_PER_THREAD = 2**17
+from skxc.utils._threads import in_parts
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
@@ -80,18 +77,11 @@ def fused_step(tables: tuple[Tensor, ...], ids: Tensor, gradient: Tensor, rule: 
         tables = tuple(table.view(torch.int16) for table in tables)
     arrays = [table.numpy() for table in tables]
 
-    def move(part: tuple[int, int]) -> None:
+    def move(first: int, last: int) -> None:
         run = _move_halves if halves else _move_floats
-        run(*arrays, rows, values, *part, rule, seed)
+        run(*arrays, rows, values, first, last, rule, seed)
 
-    n_threads = max(1, min(torch.get_num_threads(), values.size // NUMBERS_PER_THREAD))
-    parts = list(pairwise(np.linspace(0, len(rows), n_threads + 1).astype(int).tolist()))
-    if n_threads == 1:
-        move(parts[0])
-        return
-    # A pool that lives as long as the step: threads that are kept do not survive a fork.
-    with ThreadPoolExecutor(n_threads) as threads:
-        list(threads.map(move, parts))
+    in_parts(move, len(rows), values.size)
 
 
 @_compiled

@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from skxc.training._optim import (  # noqa: E402
     scale_learning_rate,
     warmup_then_decay,
 )
+from skxc.utils import _threads  # noqa: E402
 
 
 def table(seed=0, n=8, d=3):
@@ -52,6 +55,36 @@ def test_same_steps_as_adamw_where_every_row_is_touched(weight_decay):
         ours.step()
         reference.step()
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_dense_steps_are_those_of_adamw(weight_decay):
+    mine, theirs = table(), table()
+    options = {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": weight_decay}
+    ours = _optim.DenseAdam([{"params": [mine]}], **options)
+    reference = torch.optim.AdamW([theirs], **options)
+    for _, values in gradients(6, lambda step: list(range(8))):
+        mine.grad, theirs.grad = values.clone(), values.clone()
+        ours.step()
+        reference.step()
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    ours.zero_grad()
+    assert mine.grad is None
+
+
+def test_training_does_not_load_the_compiler_of_torch():
+    code = (
+        "import sys, torch\n"
+        "from skxc.training import build_optimizers\n"
+        "p = torch.nn.Parameter(torch.ones(2))\n"
+        "for optimizer in build_optimizers([{'params': [p], 'lr': 1.0}]):\n"
+        "    p.grad = torch.ones(2)\n"
+        "    optimizer.step()\n"
+        "    optimizer.zero_grad()\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (answer.stdout, answer.returncode) == ("False\n", 0), answer.stderr
 
 
 def test_untouched_rows_keep_every_bit():
@@ -118,7 +151,7 @@ def test_one_optimizer_per_kind_of_gradient():
             {"params": [other], "lr": 0.3, "sparse": False},
         ]
     )
-    assert (type(first), type(second)) == (torch.optim.AdamW, RowSparseAdam)
+    assert (type(first), type(second)) == (_optim.DenseAdam, RowSparseAdam)
     figures = [
         (group["lr"], group["initial_lr"], group["weight_decay"])
         for group in first.param_groups + second.param_groups
@@ -152,7 +185,7 @@ def test_clipping_over_all_kinds_of_gradients(max_norm):
     optimizers = build_optimizers(
         [{"params": [dense, idle], "lr": 1.0}, {"params": [rows], "lr": 1.0, "sparse": True}]
     )
-    assert clip_gradients(optimizers, max_norm) == pytest.approx(norm, rel=1e-5)
+    assert float(clip_gradients(optimizers, max_norm)) == pytest.approx(norm, rel=1e-5)
     factor = min(1.0, max_norm / norm)
     torch.testing.assert_close(dense.grad, full[0] * factor)
     torch.testing.assert_close(rows.grad.to_dense(), full[1] * factor)
@@ -234,7 +267,7 @@ def test_halves_round_to_their_neighbours_as_often_as_they_are_near():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_threads_change_no_bit(monkeypatch, dtype):
     alone = after_steps(dtype)
-    monkeypatch.setattr(_row_step, "NUMBERS_PER_THREAD", 1000)
+    monkeypatch.setattr(_threads, "WORK_PER_THREAD", 1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for mine, theirs in zip(alone, after_steps(dtype), strict=True):
         assert torch.equal(mine, theirs)
