@@ -102,6 +102,22 @@ class TrainingSet:
             own=None if self.own is None else self.own[rows],
         )
 
+    def with_label_rows(self, weight: float) -> TrainingSet:
+        """Return the data with one more row per label, of its own features and this weight."""
+        is_sparse = sp.issparse(self.X)
+        stack: Any = sp.vstack if is_sparse else np.concatenate
+        X = stack([self.X, self.label_features])
+        y = sp.vstack([self.y, sp.eye_array(self.n_labels, dtype=np.float32)], format="csr")
+        return replace(
+            self,
+            X=sp.csr_array(X) if is_sparse else X,
+            y=sp.csr_array(y),
+            sample_weight=np.concatenate([self.sample_weight, np.full(self.n_labels, weight)]),
+            sample_graph=None,
+            groups=None,
+            own=None,
+        )
+
 
 def training_set(
     estimator: Any,

@@ -333,9 +333,10 @@ def unidec(*, scale: Scale = "laptop", **params: Any) -> UnifiedXC:
 def elias(*, scale: Scale = "laptop", **params: Any) -> LearnedIndexXC:
     """Return ELIAS as a `LearnedIndexXC`: an index that is learned with the model.
 
-    The whole shortlist is scored in training, half of an embedding is dropped, and the second stage
-    moves encoder and clusters little. Sizes follow the number of labels and are the paper's at its
-    numbers: 2,048 clusters with 1,000 edges, and 20 clusters and 2,000 labels for a row.
+    The whole shortlist is scored in training, half of an embedding is dropped, the second stage
+    moves encoder and clusters little, and label texts are no training rows. Sizes follow the number
+    of labels and are the paper's at its numbers: 2,048 clusters with 1,000 edges, and 20 clusters
+    and 2,000 labels for a row.
 
     Parameters
     ----------
@@ -371,6 +372,7 @@ def elias(*, scale: Scale = "laptop", **params: Any) -> LearnedIndexXC:
         classifiers=LabelClassifiers(
             n_scored=None, path_loss_weight=0.05, dropout=0.5, learning_rate=5e-3
         ),
+        label_weight=0.0,
         n_epochs=50 if paper else 9,
         batch_size=420 if paper else "auto",
         learning_rate=_transformer_rate(2e-4, paper, params),

@@ -115,6 +115,7 @@ PAPERS = {
         "clusters__learning_rate": 5e-3,
         "edges__fine_tuning": 3e-5 / 2e-4,
         "classifiers__n_scored": None,
+        "label_weight": 0.0,
         "classifiers__path_loss_weight": 0.05,
         "classifiers__dropout": 0.5,
         "classifiers__learning_rate": 5e-3,
@@ -123,6 +124,7 @@ PAPERS = {
     },
     "elias_plus_plus": {
         "index__clusters__n_epochs": 20,
+        "index__label_weight": 0.0,
         "index__n_epochs": 50,
         "tree__label_weight": 0.0,
         "top_k": 100,

@@ -8,12 +8,16 @@ Per seed: the learned index, and the tree, which trains for as many epochs with 
 --params is given to both, "tree, beam x 3" follows three times as many clusters, and --beam adds
 both models with other numbers of clusters. --variant measures changes of the learned index instead.
 --hold-out scores training rows that are held out, not the test rows. One JSON line each, percent;
-see docs/results/learned_index.md.
+see docs/results/learned_index.md. "R@100 ceiling" is what a perfect ranking of all labels in the
+index would reach, and with "shortlist" one of the labels of the row's shortlist.
 """
 
 from __future__ import annotations
 
 import argparse
+
+import numpy as np
+import scipy.sparse as sp
 
 from skxc import LearnedIndexXC, benchmark
 from skxc.encoders import BagEncoder
@@ -22,12 +26,34 @@ from skxc.encoders import BagEncoder
 NAMES = {"BagEncoder": BagEncoder}
 
 
+def ceilings(data, model, block=4096):
+    """Return R@100 of a perfect ranking of all labels in the index, and of the shortlists."""
+    truth = data.test_labels
+    X = data.test_texts if data.train_features is None else data.test_features
+    index, n_hits = model.label_index_, []
+    for start in range(0, truth.shape[0], block):
+        queries = model.transform(X[start : start + block])
+        labels, _ = index.shortlist(queries, beam_width=model.beam_width)
+        rows = np.repeat(np.arange(len(labels)), labels.shape[1])[labels.ravel() >= 0]
+        ones = np.ones(len(rows), np.float32)
+        found = sp.coo_array((ones, (rows, labels[labels >= 0])), (len(labels), truth.shape[1]))
+        n_hits.append(truth[start : start + block].multiply(found.tocsr()).sum(axis=1))
+    inside = np.isin(np.arange(truth.shape[1]), index.edge_labels).astype(np.float32)
+    most = np.maximum(np.diff(truth.indptr), 1)
+    hits = {"": truth @ inside, ", shortlist": np.concatenate(n_hits)}
+    return {
+        f"R@100 ceiling{of}": round(100 * float((np.minimum(n, 100) / most).mean()), 2)
+        for of, n in hits.items()
+    }
+
+
 def report(data, model, about, name, fit_cpu_s):
     """Print one line about a fitted model."""
     scores, cost = benchmark.predict(model, data)
     line = {
         "model": name,
         **benchmark.percentages(scores, data),
+        **ceilings(data, model),
         "fit_cpu_s": fit_cpu_s,
         "predict_cpu_us": cost,
         "coverage": model.coverage_,

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skxc._model import Model, of_model
 from skxc._training_set import Features, TrainingSet
@@ -18,7 +20,15 @@ from skxc.estimators._neural import NeuralFit
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
 from skxc.indices import ExactIndex
-from skxc.training import HeldOut, LabelQueries, PoolTask, Progress
+from skxc.training import (
+    HeldOut,
+    LabelQueries,
+    PoolSettings,
+    PoolTask,
+    Progress,
+    backward_in_chunks,
+)
+from skxc.training._pool import Ids, Pool
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
 from skxc.utils._same_text import same_text_pairs
@@ -195,6 +205,83 @@ def graph_settings(data: TrainingSet, queries: LabelQueries | None) -> dict[str,
         "graph_weight": queries.weight,
         "mask_neighbors": queries.mask_neighbors,
     }
+
+
+class EncoderTask(PoolTask):
+    """Train an encoder of samples and label texts on pools; a subclass says how they are scored.
+
+    Parameters
+    ----------
+    settings : PoolSettings
+    encoder : fitted Encoder
+    samples, labels : what ``encoder.prepare`` returned
+        Training rows, and label texts or features.
+    learning_rate : float or None
+        None: the encoder's own rate.
+    micro_batch_size : int or None
+        Rows encoded at once, with gradient caching; None: all, directly.
+    precision : str
+        See `autocast`; acts on encoders that gain from it.
+    **pool_arguments
+        See `PoolTask`.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        encoder: Any,
+        samples: Any,
+        labels: Any,
+        learning_rate: float | None = None,
+        micro_batch_size: int | None = None,
+        precision: str = "auto",
+        **pool_arguments: Any,
+    ) -> None:
+        super().__init__(settings, **pool_arguments)
+        self.encoder = encoder
+        self.samples = samples
+        self.labels = labels
+        self.learning_rate = learning_rate
+        self.micro_batch_size = micro_batch_size
+        self.precision = precision
+
+    def _encode(self, batch: Any) -> Tensor:
+        """Return the vectors of a batch of texts."""
+        raise NotImplementedError
+
+    def _loss_of(self, vectors: Tensor, pool: Pool) -> Tensor:
+        """Return the loss of the vectors of a pool's texts, in the order of `_parts`."""
+        raise NotImplementedError
+
+    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
+        """Draw a pool, and accumulate the gradients of its loss."""
+        pool = self.draw(rows, rng)
+        texts = self.encoder.stack([cache[ids] for cache, ids in self._parts(pool)])
+        if self.micro_batch_size is None:
+            loss = self._loss_of(self._encode(texts), pool)
+            loss.backward()
+            return float(loss.detach())
+        # Short texts first, where a batch is padded to its longest one.
+        lengths = self.encoder.row_lengths(texts)
+        order = np.arange(texts.shape[0])
+        order = order if lengths is None else np.argsort(lengths, kind="stable")
+        place = torch.from_numpy(np.argsort(order)).to(self.device)
+        size = self.micro_batch_size
+        loss = backward_in_chunks(
+            self._encode,
+            [texts[order[start : start + size]] for start in range(0, len(order), size)],
+            lambda vectors: self._loss_of(vectors[place], pool),
+            self.device,
+        )
+        return float(loss.detach())
+
+    def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
+        """Return (prepared rows, ids) to encode: samples, query labels, pool labels, in order."""
+        return [
+            (self.samples, pool.rows),
+            (self.labels, np.concatenate([pool.queries, pool.labels])),
+        ]
 
 
 def search_exactly(queries: NDArray, vectors: NDArray, k: int) -> TopK:

@@ -211,9 +211,8 @@ class LinearTreeXC(LabelSideXC):
         vectors = partial(label_vectors, X, y, weight, label_features=Z, graph=graph)
         trees = grow_trees(self._part("tree"), labels.astype(np.int64), vectors, fit.seed)
         if with_label_rows:
-            X = sp.csr_array(sp.vstack([X, Z]))
-            y = sp.csr_array(sp.vstack([y, sp.eye_array(data.n_labels, format="csr")]))
-            weight = np.concatenate([weight, np.full(data.n_labels, self.label_weight)])
+            rows = data.with_label_rows(self.label_weight)
+            X, y, weight = unit_rows(rows.X), rows.y, rows.sample_weight
         weights, n_iter = train_trees(
             trees,
             X,

@@ -21,11 +21,27 @@ def weighted_at_k(
     filter_pairs: Any = None,
     inverse_propensity: NDArray[np.float64] | None = None,
 ) -> float:
-    """Return a metric in which a row counts as often as its weight says.
+    """Return a metric in which a row counts as often as its weight says; see `values_at_k`."""
+    values = values_at_k(metric, y_true, labels, k, weight, filter_pairs, inverse_propensity)
+    return float(np.average(values, weights=weight))
+
+
+def values_at_k(
+    metric: Literal["precision", "ndcg", "psndcg"],
+    y_true: Any,
+    labels: NDArray[np.integer],
+    k: int,
+    weight: NDArray[np.floating] | None,
+    filter_pairs: Any = None,
+    inverse_propensity: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return one value per row, shape (n,), whose weighted mean is a metric.
 
     Parameters
     ----------
     metric : {"precision", "ndcg", "psndcg"}
+        The last is a ratio of two means; a row's value is its gain over the mean of what all gain
+        at most.
     y_true : csr_array of shape (n, L)
     labels : ndarray of int, shape (n, m)
         Best first, padded with -1.
@@ -40,13 +56,14 @@ def weighted_at_k(
     order = np.broadcast_to(-np.arange(labels.shape[1], dtype=np.float32), labels.shape)
     ranking = rank(y_true, (labels, order), k, filter_pairs, False)
     if metric == "precision":
-        return float(np.average(precision(ranking, k), weights=weight))
+        return precision(ranking, k)
     if metric == "ndcg":
-        return float(np.average(ndcg(ranking, k), weights=weight))
+        return ndcg(ranking, k)
     assert inverse_propensity is not None
-    gains, best = gains_and_best(ranking, inverse_propensity, k)
     ideal = ideal_gain(ranking, k)
-    achieved, possible = (
-        np.average(part @ discounts(k) / ideal, weights=weight) for part in (gains, best)
+    achieved, most = (
+        part @ discounts(part.shape[1]) / ideal
+        for part in gains_and_best(ranking, inverse_propensity, k)
     )
-    return float(achieved / possible) if possible > 0 else 0.0
+    possible = np.average(most, weights=weight)
+    return achieved / possible if possible > 0 else np.zeros(len(achieved))

@@ -158,6 +158,21 @@ def test_few_labels(n_labels):
     assert model.saturated_edges_ <= 0.5 or n_labels <= 3
 
 
+def test_label_texts_are_rows_that_make_labels_without_any_predictable(data):
+    y = data.train_labels.toarray()
+    y[:, :10] = 0
+    y = sp.csr_array(y)
+    rows = np.flatnonzero(np.isin(data.test_sources, np.arange(10)))
+    texts = [data.test_texts[row] for row in rows]
+    for weight in (0.0, 1.0):
+        model = make(2, n_epochs=12, label_weight=weight, classifiers__learning_rate=0.02)
+        model.fit(data.train_texts, y, label_features=data.label_texts)
+        best = model.predict_topk(texts, 20)[0]
+        found = [data.test_sources[row] in best[i] for i, row in enumerate(rows)]
+        assert np.mean(found) == 0 if weight == 0 else np.mean(found) > 0.5
+        assert model.coverage_ == 1
+
+
 def test_labels_without_rows_are_not_predicted(data):
     y = sp.csr_array(sp.hstack([data.train_labels, sp.csr_array((1200, 7))]))
     model = make(1, n_epochs=1).fit(data.train_texts, y)

@@ -112,6 +112,31 @@ def naive_loss(task, rows, beam, n_scored, weight):
     return total + task.settings.path_loss_weight * min(n_scored, Y.shape[1]) * path_total
 
 
+def test_a_label_with_the_text_of_the_row_is_no_negative():
+    beam = [[0, 3, 5], [1, -1, 2]]
+    own = np.zeros((5, 9), dtype=np.float32)
+    tasks = [small_task(n_scored=9, path_loss_weight=0.0) for _ in range(2)]
+    scored = set(np.unique(tasks[0].edges.labels[beam[0]]).tolist())
+    label = min(scored - {-1, *tasks[0].y[[0]].indices.tolist()})
+    own[0, label] = 1
+    tasks[1].excluded = sp.csr_array(own)
+    losses = []
+    for task in tasks:
+        fix_beam(task, beam)
+        vectors = task.encoder.unit_vectors(task.samples[:2])
+        losses.append(float(task.loss(vectors, np.arange(2), np.random.default_rng(0)).detach()))
+    task = tasks[0]
+    x = task.encoder.encode(task.samples)[0] * task.scale
+    W, b = (p.detach().numpy() for p in (task.clusters.weight, task.clusters.bias))
+    s = np.minimum(1, task.sizes.alpha * np.exp(W @ x + b) / np.exp(W @ x + b).sum())
+    path = max(
+        (s[beam[0], None] * task.edge_weights()[beam[0]])[task.edges.labels[beam[0]] == label]
+    )
+    w = task.table.to_numpy()[label]
+    loss = -np.log(1 - path / (1 + np.exp(-(w[:-1] @ x + w[-1])))) / 2
+    assert losses[0] - losses[1] == pytest.approx(loss, rel=1e-3)
+
+
 @pytest.mark.parametrize("n_scored", [3, 9])
 def test_loss_against_loops(n_scored):
     task = small_task(n_scored=n_scored, path_loss_weight=0.3)

@@ -375,7 +375,7 @@ def test_label_texts_as_queries_have_their_own_label_for_the_classifier_only():
         seen.append((len(queries), given)),
         queries.sum(),
     )[1]
-    task._loss_of(task.encoder.vectors(task._texts(pool)), pool)
+    task._loss_of(task.encoder.vectors(texts_of(task, pool)), pool)
     (n_queries, text), (_, label) = seen
     assert n_queries == n + len(pool.queries)
     assert label is pool
@@ -383,6 +383,10 @@ def test_label_texts_as_queries_have_their_own_label_for_the_classifier_only():
     np.testing.assert_array_equal(text.ignored[n:], own)
     assert not text.ignored[:n].any()
     assert pool.ignored is None or not pool.ignored[n:].any()
+
+
+def texts_of(task, pool):
+    return task.encoder.stack([cache[ids] for cache, ids in task._parts(pool)])
 
 
 # ---- gradient caching
@@ -419,7 +423,7 @@ def test_micro_batches_of_texts_of_one_length():
     assert ordered == pytest.approx(loss, rel=1e-5)
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, rtol=1e-3, atol=1e-5)
-    texts = task._texts(task.draw(ROWS, np.random.default_rng(0)))[np.argsort(lengths)]
+    texts = texts_of(task, task.draw(ROWS, np.random.default_rng(0)))[np.argsort(lengths)]
     assert (sp.vstack(seen[:3]) != texts).nnz == 0
     assert [batch.shape[0] for batch in seen[:3]] == [4, 4, 4]
 

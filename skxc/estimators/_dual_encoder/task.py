@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skxc._params import Part, ShareBelowOne, params
-from skxc.training import LabelVectors, PoolSettings, PoolTask, backward_in_chunks
+from skxc.estimators._encoding import EncoderTask
+from skxc.training import LabelVectors, PoolSettings
 from skxc.training._label_table import unit_rows
-from skxc.training._pool import Ids, Pool
+from skxc.training._pool import Pool
 from skxc.utils._sparse import normalize_rows
 
 
@@ -39,51 +40,26 @@ class JointVectors(Part):
     dropout: ShareBelowOne = 0.7
 
 
-class DualEncoderTask(PoolTask):
+class DualEncoderTask(EncoderTask):
     """Train an encoder, and a label table where there is one, on pools of labels.
 
     Parameters
     ----------
     settings : PoolSettings
-    encoder : fitted Encoder
-    samples, labels : what ``encoder.prepare`` returned
-        Training rows, and label texts or features.
     table : LabelVectors or None
         Free label vectors, trained jointly.
-    learning_rate : float or None
-        None: the encoder's own rate.
-    micro_batch_size : int or None
-        Rows encoded at once, with gradient caching; None: all, directly.
-    precision : str
-        See `autocast`; acts on encoders that gain from it.
-    **pool_arguments
-        See `PoolTask`.
+    **arguments
+        See `EncoderTask`.
     """
 
     name = "encoder"
 
     def __init__(
-        self,
-        settings: PoolSettings,
-        *,
-        encoder: Any,
-        samples: Any,
-        labels: Any,
-        table: LabelVectors | None = None,
-        learning_rate: float | None = None,
-        micro_batch_size: int | None = None,
-        precision: str = "auto",
-        **pool_arguments: Any,
+        self, settings: PoolSettings, *, table: LabelVectors | None = None, **arguments: Any
     ) -> None:
-        super().__init__(settings, **pool_arguments)
-        self.encoder = encoder
-        self.samples = samples
-        self.labels = labels
+        super().__init__(settings, **arguments)
         self.table = table
-        self.learning_rate = learning_rate
-        self.micro_batch_size = micro_batch_size
-        self.precision = precision
-        self.modules = nn.ModuleDict({"encoder": encoder.module_})
+        self.modules = nn.ModuleDict({"encoder": self.encoder.module_})
         if table is not None:
             self.modules["table"] = table
         self.modules.to(self.device)
@@ -96,38 +72,6 @@ class DualEncoderTask(PoolTask):
             rate = rate if self.learning_rate is None else self.learning_rate
             groups.append({"params": [self.table.weight], "lr": rate, "sparse": True})
         return groups
-
-    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
-        """Draw a pool, and accumulate the gradients of its loss."""
-        pool = self.draw(rows, rng)
-        chunks = self._chunks(pool)
-        if self.micro_batch_size is None:
-            loss = self._loss_of(self._encode(chunks[0]), pool)
-            loss.backward()
-        else:
-            loss = backward_in_chunks(
-                self._encode, chunks, lambda vectors: self._loss_of(vectors, pool), self.device
-            )
-        return float(loss.detach())
-
-    def _chunks(self, pool: Pool) -> list[Any]:
-        """Return what a step encodes, in one chunk or in several."""
-        parts = self._parts(pool)
-        if self.micro_batch_size is None:
-            return [self.encoder.stack([cache[ids] for cache, ids in parts])]
-        size = self.micro_batch_size
-        return [
-            cache[ids[start : start + size]]
-            for cache, ids in parts
-            for start in range(0, len(ids), size)
-        ]
-
-    def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
-        """Return (prepared rows, ids) to encode: samples, query labels, pool labels, in order."""
-        return [
-            (self.samples, pool.rows),
-            (self.labels, np.concatenate([pool.queries, pool.labels])),
-        ]
 
     def _encode(self, batch: Any) -> Tensor:
         return self.encoder.unit_vectors(batch, self.precision)

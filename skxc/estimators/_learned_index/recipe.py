@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from skxc._params import PositiveInt, params
+from skxc._params import NonNegativeFloat, PositiveInt, params
 from skxc._training_set import TrainingSet
 from skxc.base import of_model
 from skxc.batching import UniformBatches
@@ -26,6 +26,7 @@ from skxc.estimators._learned_index.task import LabelClassifiers, LearnedIndexTa
 from skxc.estimators._neural import NeuralFit, NeuralXC
 from skxc.indices import IndexSizes, index_sizes
 from skxc.utils._random import stream
+from skxc.utils._same_text import same_text_pairs
 
 
 @params
@@ -35,7 +36,7 @@ class LearnedIndexXC(NeuralXC):
     A tree fixes once and for all which cluster a label lives in. Here the assignment is a sparse
     weighted graph that is trained with encoder, clusters and label classifiers by the loss of the
     labels, so that a label can live in several clusters. A prediction follows `beam_width` clusters
-    to a shortlist of labels, and evaluates the classifiers of these only. No label text is needed.
+    to a shortlist of labels, and evaluates the classifiers of these only. Label texts may be given.
 
     Parameters
     ----------
@@ -57,13 +58,16 @@ class LearnedIndexXC(NeuralXC):
     shortlist_size : int or None, default=None
         Labels that a search scores with their classifiers; K in the paper. None: as for
         `beam_width`. Can be changed after `fit`.
+    label_weight : float, default=0.3
+        Weight of the rows that are made of the labels' own texts or features, one per label.
+        Through them labels without training rows can be found. Needs `label_features`.
     n_epochs : int, default=9
         Epochs of the second stage, in which edges learn.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
         Graph over the labels: linked labels start in the same clusters. Used for nothing else.
     label_features : LabelTexts, sequence of str, matrix or None, default=None
-        Texts or features of the labels, in the same form as the samples: similar labels start in
-        the same clusters, and their words join the vocabulary. Used for nothing else.
+        Texts or features of the labels, in the same form as the samples: further training rows,
+        see `label_weight`. Similar labels start in the same clusters.
 
     Attributes
     ----------
@@ -106,7 +110,7 @@ class LearnedIndexXC(NeuralXC):
 
     Notes
     -----
-    Labels without training rows are not in the index and cannot be predicted.
+    Without `label_features`, labels without training rows cannot be predicted.
 
     References
     ----------
@@ -131,6 +135,7 @@ class LearnedIndexXC(NeuralXC):
     classifiers: LabelClassifiers | None = None
     beam_width: PositiveInt | None = None
     shortlist_size: PositiveInt | None = None
+    label_weight: NonNegativeFloat = 0.3
     n_epochs: PositiveInt = 9
 
     _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
@@ -169,8 +174,10 @@ class LearnedIndexXC(NeuralXC):
 
     def _train(self, fit: NeuralFit) -> LearnedIndexModel:
         data, clusters, edges = fit.data, self._part("clusters"), self._part("edges")
+        if data.label_features is not None and self.label_weight:
+            data = data.with_label_rows(self.label_weight)
         sizes = self._sizes(data)
-        shared = self._task_arguments(fit, sizes)
+        shared = self._task_arguments(fit, data, sizes)
         rng = stream(fit.seed, "tree")
         tree = TreeEdges(clustered_labels(data, sizes.n_clusters, clusters.graph_weight, rng))
         task = LearnedIndexTask("tree", tree, **shared)
@@ -182,7 +189,7 @@ class LearnedIndexXC(NeuralXC):
             )
             history += fit.run(task, self.n_epochs, lambda: self._model(task, data)).history
         model = self._model(task, data, history)
-        model = model.with_recall(data if fit.held_out is None else fit.held_out)
+        model = model.with_recall(fit.data if fit.held_out is None else fit.held_out)
         if not fit.is_trial:
             model.warn_of_silent_failures()
         return model
@@ -206,9 +213,11 @@ class LearnedIndexXC(NeuralXC):
             shortlist_size=self.shortlist_size,
         )
 
-    def _task_arguments(self, fit: NeuralFit, sizes: IndexSizes) -> dict[str, Any]:
-        """Return what both stages train, and on what."""
-        data, seed = fit.data, fit.seed
+    def _task_arguments(
+        self, fit: NeuralFit, data: TrainingSet, sizes: IndexSizes
+    ) -> dict[str, Any]:
+        """Return what both stages train, and on what rows."""
+        seed = fit.seed
         sides = [data.X] if data.label_features is None else [data.X, data.label_features]
         encoder = make_encoder(self.encoder).fit(*sides, seed=seed).to(fit.device)
         dim = encoder.dim_
@@ -218,10 +227,11 @@ class LearnedIndexXC(NeuralXC):
             "encoder": encoder,
             "samples": encoder.prepare(data.X),
             "y": data.y,
+            "excluded": same_text_pairs(data.X, data.label_features, data.y),
             "sample_weight": data.sample_weight,
             "clusters": new_clusters(dim, sizes.n_clusters, stream(seed, "tree", "clusters")),
             "table": new_classifiers(dim, data.n_labels, stream(seed, "tree", "labels")),
-            "batches": UniformBatches(data.n_samples, self._size_of_batches(data.n_samples)),
+            "batches": UniformBatches(data.n_samples, self._size_of_batches(fit.data.n_samples)),
             "device": fit.device,
             "learning_rate": self.learning_rate,
             "cluster_rate": self._part("clusters").learning_rate,

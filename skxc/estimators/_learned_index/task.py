@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -38,7 +39,7 @@ from skxc.indices import IndexSizes, LabelIndex
 from skxc.training import HeldOut, LabelVectors, Task, share_of_epoch
 from skxc.utils._row_sparse import as_tensor, pair_products
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
-from skxc.utils._sparse import pack_topk, row_ids, top_k
+from skxc.utils._sparse import pack_topk, pair_ids, row_ids, top_k
 
 Ids = NDArray[np.integer]
 # Clusters beyond the beam that a training step can follow.
@@ -93,6 +94,8 @@ class LearnedIndexTask(Task):
     encoder : fitted Encoder
     samples : what ``encoder.prepare`` returned
     y : csr_array of shape (n, L)
+    excluded : csr_array of shape (n, L) or None
+        Pairs that are no labels, but must not be negatives either.
     sample_weight : ndarray of shape (n,)
     clusters : nn.Linear
         W_C.
@@ -132,6 +135,7 @@ class LearnedIndexTask(Task):
         fine_tuning: float = 1.0,
         precision: str = "auto",
         held_out: HeldOut | None = None,
+        excluded: sp.csr_array | None = None,
     ) -> None:
         self.name, self.sizes, self.settings = name, sizes, settings
         self.encoder, self.samples, self.y = encoder, samples, y
@@ -140,7 +144,7 @@ class LearnedIndexTask(Task):
         self.epoch_batches, self.device = batches, device
         self.learning_rate, self.cluster_rate = learning_rate, cluster_rate
         self.fine_tuning, self.precision = fine_tuning, precision
-        self.held_out = held_out
+        self.held_out, self.excluded = held_out, excluded
         self.scale = math.sqrt(encoder.dim_)
         self.modules = nn.ModuleDict(
             {"encoder": encoder.module_, "clusters": clusters, "edges": edges, "table": table}
@@ -199,6 +203,8 @@ class LearnedIndexTask(Task):
             y,
             None if self.settings.n_scored is None else int(rng.integers(2**31)),
         )
+        if self.excluded is not None:
+            found = replace(found, labels=_without_pairs(found.labels, self.excluded[rows]))
         path = _PathScores(log_s, log_a, local)
         weight = self.sample_weight[rows] / self.sample_weight[rows].sum()
         weight *= np.float32(share_of_epoch(self.sample_weight, rows))
@@ -362,6 +368,12 @@ class _PathScores:
         from_row = torch.from_numpy(rows * self.log_s.shape[1] + place).to(self.log_s.device)
         from_edge = torch.from_numpy(self.beam[rows, place] * n_edges + edge).to(self.log_a.device)
         return self.log_s.flatten()[from_row] + self.log_a.flatten()[from_edge]
+
+
+def _without_pairs(labels: NDArray[np.int32], pairs: sp.csr_array) -> NDArray[np.int32]:
+    """Return padded lists of labels with those of `pairs` replaced by -1."""
+    ids = np.arange(len(labels))[:, None] * pairs.shape[1] + labels
+    return np.where(np.isin(ids, pair_ids(pairs)), np.int32(-1), labels)
 
 
 def _without_repetitions(beam: Ids) -> Ids:

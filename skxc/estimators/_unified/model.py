@@ -21,9 +21,10 @@ from skxc._model import in_blocks
 from skxc._training_set import Features, TrainingSet
 from skxc.estimators._encoding import EncoderModel, PoolFigures, prepared_samples
 from skxc.estimators._unified.heads import HeadsModule, scoring_head
+from skxc.fusion._learn import N_ERRORS, STEPS, standard_error
 from skxc.indices import VectorSearch
 from skxc.metrics import inverse_propensity
-from skxc.metrics._weighted import weighted_at_k
+from skxc.metrics._weighted import values_at_k
 from skxc.ranking import inner_products, rank_pairs, union_of_lists
 from skxc.utils._loaded import sizes_of
 from skxc.utils._precision import resolve_device
@@ -31,7 +32,7 @@ from skxc.utils._record import Record
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK
 
-# What fusion="learned" tries for u and for v, and what it takes where it has no held-out rows.
+# What fusion="learned" tries for u and for v, and where it stays without evidence.
 TEXT_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 FREQUENCY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
 USUAL_WEIGHTS = (0.5, 0.4)
@@ -175,9 +176,11 @@ class UnifiedModel(EncoderModel):
         return self.labels.of("both").search(fused, k, self.index)
 
     def with_best_weights(self, held_out: TrainingSet | None) -> UnifiedModel:
-        """Return the model with the u and v of the best nDCG@5 + PSnDCG@5, ties to small ones.
+        """Return the model with the u and v that held-out rows prefer, shrunk to the usual ones.
 
-        The sum asks for what is right as well as for what is rare.
+        They prefer the best nDCG@5 + PSnDCG@5, what is right as well as what is rare, ties to small
+        ones. On the way there from the usual ones, the first are taken that the best ones beat by
+        no more than two standard errors.
         """
         if self.labels.trained != "both" or held_out is None or not held_out.y.nnz:
             return self
@@ -191,14 +194,21 @@ class UnifiedModel(EncoderModel):
         weight = held_out.sample_weight
         own = same_text_pairs(held_out.X, held_out.label_features, held_out.y)
 
-        def quality(weights: tuple[float, float]) -> float:
+        def quality(weights: Any) -> NDArray[np.float64]:
+            """Return one value per row."""
             fused = scores @ np.array([1, *weights], dtype=np.float32)
             best = rank_pairs(rows, labels, fused, shape=shape)[0]
-            plain = weighted_at_k("ndcg", held_out.y, best, 5, weight, own)
-            return plain + weighted_at_k("psndcg", held_out.y, best, 5, weight, own, rarity)
+            plain = values_at_k("ndcg", held_out.y, best, 5, weight, own)
+            return plain + values_at_k("psndcg", held_out.y, best, 5, weight, own, rarity)
 
-        best = max(product(TEXT_WEIGHTS, FREQUENCY_WEIGHTS), key=quality)
-        return replace(self, fusion_weights=np.array(best))
+        tried = {pair: quality(pair) for pair in product(TEXT_WEIGHTS, FREQUENCY_WEIGHTS)}
+        best = max(tried, key=lambda pair: float(np.average(tried[pair], weights=weight)))
+        for step in STEPS:
+            closer = (1 - step) * np.array(USUAL_WEIGHTS) + step * np.array(best)
+            loss = tried[best] - quality(closer)
+            if np.average(loss, weights=weight) <= N_ERRORS * standard_error(loss, weight) + 1e-9:
+                break
+        return replace(self, fusion_weights=closer)
 
     def _trial_scores(self, X: Features) -> tuple[NDArray, NDArray, NDArray[np.float32]]:
         """Return the m pairs that any weights may rank high, and what these weigh, shape (m, 3)."""

@@ -21,6 +21,7 @@ from skxc.base import of_model
 from skxc.encoders import EncoderLike
 from skxc.estimators._encoding import (
     PoolFigures,
+    PoolFiguresMixin,
     fitted_encoder,
     graph_settings,
     prepared_labels,
@@ -39,7 +40,7 @@ from skxc.utils._same_text import same_text_pairs
 
 
 @params
-class UnifiedXC(NewLabelsMixin, NeuralXC):
+class UnifiedXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
     """Dual encoder and classifier trained together over picked labels (UniDEC).
 
     One encoder has two heads: one compares samples with label texts, the other with a free vector
@@ -66,8 +67,8 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
     fusion : {"learned", "sum"}, default="learned"
         How both heads score together; may be changed after `fit`. "learned": the classifier's
         cosine, plus u times the dual encoder's, plus v * temperature * log(1 + training rows of the
-        label). u and v have the best nDCG@5 + PSnDCG@5 on the held-out rows of some that are tried;
-        they are 0.5 and 0.4 where there are none. "sum" is UniDEC's way, u = 1 and v = 0.
+        label). u and v are as close to 0.5 and 0.4 as the noise of the held-out rows allows to the
+        pair of the best nDCG@5 + PSnDCG@5 there. "sum" is UniDEC's way, u = 1 and v = 0.
     label_queries : LabelQueries, False or None, default=None
         What a graph changes about training; the classifier also has a label text's own label as a
         positive. None: the defaults of `skxc.training.LabelQueries`; False: nothing.
@@ -139,12 +140,6 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
     classifier_weights_ = of_model("labels.classifiers", "Unit vectors of the classifier.")
     fusion_weights_ = of_model("fusion_weights", "Learned weights of text and frequency.")
     pool_report_ = of_model("pool_report", "What the pools of labels were like.")
-    history_ = of_model("figures.history", "Records of the epochs.")
-    n_iter_ = of_model("figures.n_iter", "Epochs that were trained.")
-    n_refreshes_ = of_model("figures.n_refreshes", "Clusterings and minings.")
-    pool_size_ = of_model("figures.pool_size", "Mean size of the pools.")
-    positives_per_query_in_pool_ = of_model("figures.positives_per_query", "Mean over all steps.")
-    masked_fraction_ = of_model("figures.masked_fraction", "Mean over all steps.")
 
     def _check(self, data: TrainingSet) -> None:
         heads = self._part("heads")
@@ -191,7 +186,7 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
             samples=samples,
             labels=labels,
             heads=module,
-            table=new_vectors(table, encoder, module, labels, fit),
+            table=new_vectors(table, encoder, module, samples, labels, fit),
             head_weight=heads.weight,
             symmetric=heads.symmetric,
             unit_classifier=table.similarity == "cosine",
@@ -219,7 +214,7 @@ class UnifiedXC(NewLabelsMixin, NeuralXC):
     def _model(self, fit: NeuralFit, task: UnifiedTask, progress: Progress) -> UnifiedModel:
         """Return the model of the task's current weights."""
         heads, table = self._part("heads"), self._part("label_table")
-        vectors = task.kept_vectors(fit.data.label_frequency, toward_texts=table.start == "text")
+        vectors = task.kept_vectors(fit.data.label_frequency, toward_texts=table.start != "random")
         figures = PoolFigures.of(task, progress)
         return UnifiedModel(
             encoder=task.encoder,

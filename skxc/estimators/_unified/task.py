@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skxc._params import MadeBy, OneOf, Part, ShareBelowOne, params
+from skxc._training_set import TrainingSet
+from skxc.estimators._encoding import EncoderTask
 from skxc.estimators._neural import NeuralFit
 from skxc.estimators._unified.heads import HeadsModule
 from skxc.losses import Loss, make_loss
-from skxc.training import HeldOut, LabelVectors, PoolSettings, PoolTask, backward_in_chunks
+from skxc.training import HeldOut, LabelVectors, PoolSettings
 from skxc.training._label_table import unit_rows
 from skxc.training._pool import Ids, Pool
 from skxc.utils._random import stream
@@ -58,11 +60,12 @@ class LabelTable(Part):
 
     Parameters
     ----------
-    start : {"text", "random"}, default="text"
-        "text": label vectors start at the classifier head's vectors of the label texts, as in NGAME
-        and not in UniDEC. Those of labels without a training row, which training only pushes away
-        from samples, end halfway between where it left them and their text. "random" is UniDEC's
-        way.
+    start : {"rows", "text", "random"}, default="rows"
+        "rows": label vectors start at the mean of what the classifier's head makes of the label's
+        training rows, and where it has none, of its text. "text": all start at their texts, as in
+        NGAME. "random" is UniDEC's way. With the first two, vectors of labels without a training
+        row, which training only pushes away from samples, end halfway between where it left them
+        and their text.
     similarity : {"cosine", "dot"}, default="cosine"
         How the classifier compares a sample with a label vector in training. Prediction uses the
         cosine; "dot" is UniDEC's way, which normalises in prediction only.
@@ -79,7 +82,7 @@ class LabelTable(Part):
     UniDEC (WWW 2025); NGAME (WSDM 2023) for vectors that start at label texts.
     """
 
-    start: Literal["text", "random"] = "text"
+    start: Literal["rows", "text", "random"] = "rows"
     similarity: Literal["cosine", "dot"] = "cosine"
     dropout: ShareBelowOne = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -87,30 +90,50 @@ class LabelTable(Part):
 
 
 def new_vectors(
-    table: LabelTable, encoder: Any, heads: HeadsModule, labels: Any, fit: NeuralFit
+    table: LabelTable, encoder: Any, heads: HeadsModule, samples: Any, labels: Any, fit: NeuralFit
 ) -> LabelVectors:
     """Return label vectors as training starts from them, one per prepared row of `labels`."""
     shape = (labels.shape[0], heads.dim)
-    if table.start == "text":
-        start = np.empty(shape, dtype=np.float32)
-        head = heads.eval().unit_against_labels
-        encoder.encode(labels, precision=fit.training.precision, head=head, out=start)
-    else:  # Xavier
+    if table.start == "random":  # Xavier
         bound = np.sqrt(6 / sum(shape))
         start = stream(fit.seed, "table").uniform(-bound, bound, shape).astype(np.float32)
+    else:
+
+        def embed(rows: Any) -> NDArray[np.float32]:
+            out = np.empty((rows.shape[0], heads.dim), dtype=np.float32)
+            head = heads.eval().unit_against_labels
+            return encoder.encode(rows, precision=fit.training.precision, head=head, out=out)
+
+        start = embed(labels)
+        if table.start == "rows":
+            centroids = _centroids(embed, samples, fit.data)
+            seen = np.bincount(fit.data.y.indices, minlength=shape[0]) > 0
+            start[seen] = centroids[seen]
     vectors = LabelVectors(start, dropout=table.dropout, dtype=table.dtype, device=fit.device)
     return vectors.to(fit.device if table.device == "auto" else torch.device("cpu"))
 
 
-class UnifiedTask(PoolTask):
+def _centroids(
+    embed: Callable[[Any], NDArray[np.float32]], samples: Any, data: TrainingSet
+) -> NDArray[np.float32]:
+    """Return the unit mean of the vectors of every label's rows, as they weigh; 0 without any."""
+    total: Any = 0
+    weighted = data.y.multiply(data.sample_weight[:, None].astype(np.float32)).tocsr()
+    for start in range(0, data.n_samples, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        total = total + weighted[rows].T @ embed(samples[rows])
+    return normalize_rows(total)
+
+
+class UnifiedTask(EncoderTask):
     """Train an encoder, two heads and a label table on pools of labels.
+
+    Heads learn at twice the rate of the encoder's dense parameters, the table at `TABLE_RATE`;
+    another `learning_rate` than the encoder's own scales all.
 
     Parameters
     ----------
     settings : PoolSettings
-    encoder : fitted Encoder
-    samples, labels : what ``encoder.prepare`` returned
-        Training rows, and label texts or features.
     heads : HeadsModule
     table : LabelVectors
         The label vectors of the classifier; stays on its own device.
@@ -121,15 +144,8 @@ class UnifiedTask(PoolTask):
     unit_classifier : bool
         Whether the classifier's scores are cosines in training, as they are in prediction, or
         inner products.
-    learning_rate : float or None
-        None: the encoder's own rate. The heads learn at twice the rate of the encoder's dense
-        parameters, the table at `TABLE_RATE`; another rate scales all.
-    micro_batch_size : int or None
-        Rows encoded at once, with gradient caching; None: all, directly.
-    precision : str
-        See `autocast`; acts on encoders that gain from it.
-    **pool_arguments
-        See `PoolTask`.
+    **arguments
+        See `EncoderTask`.
     """
 
     name = "unified"
@@ -140,33 +156,21 @@ class UnifiedTask(PoolTask):
         self,
         settings: PoolSettings,
         *,
-        encoder: Any,
-        samples: Any,
-        labels: Any,
         heads: HeadsModule,
         table: LabelVectors,
         head_weight: float = 0.5,
         symmetric: bool = False,
         unit_classifier: bool = True,
-        learning_rate: float | None = None,
-        micro_batch_size: int | None = None,
-        precision: str = "auto",
-        **pool_arguments: Any,
+        **arguments: Any,
     ) -> None:
-        super().__init__(settings, **pool_arguments)
-        self.encoder = encoder
-        self.samples = samples
-        self.labels = labels
+        super().__init__(settings, **arguments)
         self.heads = heads
         self.table = table
         self.head_weight = head_weight
         self.symmetric = symmetric
         self.unit_classifier = unit_classifier
-        self.learning_rate = learning_rate
-        self.micro_batch_size = micro_batch_size
-        self.precision = precision
-        self.modules = nn.ModuleDict({"encoder": encoder.module_, "heads": heads}).to(self.device)
-        self.modules["table"] = table
+        self.modules = nn.ModuleDict({"encoder": self.encoder.module_, "heads": heads})
+        self.modules.to(self.device)["table"] = table
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of the encoder, the heads and the table."""
@@ -184,37 +188,10 @@ class UnifiedTask(PoolTask):
 
     # ---- a step
 
-    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
-        """Draw a pool, and accumulate the gradients of both heads' loss."""
-        pool = self.draw(rows, rng)
-        texts = self._texts(pool)
-        if self.micro_batch_size is None:
-            loss = self._loss_of(self._encode(texts), pool)
-            loss.backward()
-        else:
-            order = self._order_by_length(texts)
-            place = torch.from_numpy(np.argsort(order)).to(self.device)
-            loss = backward_in_chunks(
-                self._encode,
-                [texts[ids] for ids in _parts(order, self.micro_batch_size)],
-                lambda vectors: self._loss_of(vectors[place], pool),
-                self.device,
-            )
-        return float(loss.detach())
-
-    def _texts(self, pool: Pool) -> Any:
-        """Return the prepared samples, query labels and pool labels of a step, in this order.
-
-        The classifier needs no text of a pool label.
-        """
-        labels = pool.labels if self.head_weight else pool.labels[:0]
-        ids = np.concatenate([pool.queries, labels])
-        return self.encoder.stack([self.samples[pool.rows], self.labels[ids]])
-
-    def _order_by_length(self, texts: Any) -> Ids:
-        """Return all rows, short ones first where a batch is padded to its longest row."""
-        lengths = self.encoder.row_lengths(texts)
-        return np.arange(texts.shape[0]) if lengths is None else np.argsort(lengths, kind="stable")
+    def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
+        """Return (prepared rows, ids) to encode; the classifier needs no text of a pool label."""
+        samples, labels = super()._parts(pool)
+        return [samples, labels if self.head_weight else (self.labels, pool.queries)]
 
     def _encode(self, batch: Any) -> Tensor:
         return self.encoder.vectors(batch, self.precision)
@@ -341,10 +318,6 @@ class UnifiedTask(PoolTask):
         else:
             queries = self.sample_vectors(samples)
         return held_out.precision(queries, self.prediction_vectors(), self.settings.search)
-
-
-def _parts(ids: Ids, size: int) -> list[Ids]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def _without_own_label(pool: Pool) -> Pool:
