@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skxc._warm_up import warm_up
     from skxc.calibration import TopKCalibrator
     from skxc.estimators import (
         DualEncoderXC,
@@ -53,6 +54,7 @@ _NAMES = {
     "persistence": ("load", "save"),
     "ranking": ("NeighborVotes",),
     "training": ("LabelQueries", "Training"),
+    "_warm_up": ("warm_up",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 _ROOMS = (
@@ -117,6 +119,7 @@ __all__ = [
     "__version__",
     "load",
     "save",
+    "warm_up",
 ]
 
 

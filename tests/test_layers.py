@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "labels": {"utils", "exceptions"},
     "_params": {"utils"},
     "exceptions": set(),
-    "utils": set(),
+    "utils": {"exceptions"},
 }
 # What every room may import: the language of parameters.
 FOR_ALL = {"_params"}
@@ -58,7 +58,7 @@ FOR_ALL = {"_params"}
 # the base class calibrates and saves itself.
 MAY_IMPORT_ON_USE = {"base": {"calibration", "persistence"}}
 # Anything public.
-FREE = {"inspection", "benchmark", "commands", "presets", "__init__", "__main__"}
+FREE = {"inspection", "benchmark", "commands", "presets", "__init__", "__main__", "_warm_up"}
 
 WITHOUT_TORCH = {
     *("metrics", "datasets", "graphs", "clustering", "linear", "model_selection"),
@@ -70,7 +70,7 @@ ON_USE_ONLY = {"transformers", "faiss"}
 
 # The base class is spread over several files, which are one room.
 BASE = {
-    *("base", "_training_set", "_model", "_hold_out", "_outputs", "_state"),
+    *("base", "_training_set", "_model", "_hold_out", "_outputs", "_state", "_answers"),
     *("_own_labels", "_label_side"),
 }
 

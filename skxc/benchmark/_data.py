@@ -51,7 +51,11 @@ NO_GRAPH = GraphChoice()
 
 
 def load_folder(
-    folder: str | Path, *, hold_out: int | None = None, texts: bool = False
+    folder: str | Path,
+    *,
+    hold_out: int | None = None,
+    texts: bool = False,
+    encoding: str = "utf-8",
 ) -> XCDataset:
     """Load a data folder as benchmarks use it.
 
@@ -64,6 +68,8 @@ def load_folder(
         by :func:`skxc.datasets.hold_out`.
     texts : bool, default=False
         Leave features out, so that the texts are used.
+    encoding : str, default="utf-8"
+        Encoding of the texts.
 
     Returns
     -------
@@ -75,7 +81,7 @@ def load_folder(
     ValueError
         If the folder is malformed, or `hold_out` is out of range.
     """
-    data = datasets.load_xc_repository(folder)
+    data = datasets.load_xc_repository(folder, encoding=encoding)
     data = data if hold_out is None else datasets.hold_out(data, hold_out)
     names = ("train_features", "test_features", "label_features", "feature_names")
     if texts:

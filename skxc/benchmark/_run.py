@@ -47,6 +47,7 @@ def run(
     graph: GraphChoice = NO_GRAPH,
     texts: bool = False,
     hold_out: int | None = None,
+    encoding: str = "utf-8",
     predictions: str | Path | None = None,
     data: XCDataset | None = None,
 ) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def run(
         Its ``random_state``.
     graph : GraphChoice, default=NO_GRAPH
         The graph that `fit` gets.
-    texts, hold_out
+    texts, hold_out, encoding
         As in :func:`load_folder`.
     predictions : str or Path, default=None
         File for the top labels of the test rows before the filter, as ``.npz``.
@@ -81,7 +82,7 @@ def run(
         If there are no rows, no such estimator or no such graph.
     """
     folder = Path(folder).resolve()
-    rows: dict[str, Any] = {"hold_out": hold_out, "texts": texts}
+    rows: dict[str, Any] = {"hold_out": hold_out, "texts": texts, "encoding": encoding}
     data = data or load_folder(folder, **rows)
     check_run(data, expression, graph)
     rows["folder"] = str(folder)
@@ -125,7 +126,8 @@ def _start(scratch: Path, **specification: Any) -> dict[str, Any]:
     command = [sys.executable, "-c", START, json.dumps(specification), str(scratch)]
     # Sleeping instead of spinning threads: CPU figures then count work only.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    process = subprocess.Popen(command, stdout=STDERR, env=environment)
+    # Ctrl-C ends this process, which ends that one.
+    process = subprocess.Popen(command, stdout=STDERR, env=environment, start_new_session=True)
     peak, path = wait(process), scratch / FIGURES
     figures = json.loads(path.read_text()) if path.exists() else {}
     if process.returncode != 0:

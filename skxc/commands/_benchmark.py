@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from skxc.benchmark import add_run_arguments, load_folder, run, summary_table, write_line
 from skxc.benchmark._run import check_run
-from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
+from skxc.commands._options import add_encoding, add_graph_arguments, graph_choice, new_parser
 
 DESCRIPTION = """\
 Fit and score estimators on a data folder, each run in a process of its own.
@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="ESTIMATOR",
         help='an expression such as "DualEncoderXC(n_epochs=5)"',
     )
+    add_encoding(parser)
     add_graph_arguments(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="append the lines to this file too"
@@ -57,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run_all(options: argparse.Namespace) -> int:
     """Run the subcommand; return 1 if any of the runs failed."""
-    rows = {"hold_out": options.hold_out, "texts": options.texts}
+    rows = {name: getattr(options, name) for name in ("hold_out", "texts", "encoding")}
     data, graph = load_folder(options.folder, **rows), graph_choice(options)
     for estimator in dict.fromkeys(options.estimators):
         check_run(data, estimator, graph)  # before the first process starts

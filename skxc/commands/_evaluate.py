@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skxc.benchmark import METRICS, load_folder, markdown_table, percentages, predict
-from skxc.persistence import load
+from skxc.commands._options import add_encoding, load_model
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,12 +23,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--texts", action="store_true", help="use texts even where features are given"
     )
+    add_encoding(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
-    estimator, data = load(options.model), load_folder(options.folder, texts=options.texts)
+    estimator = load_model(options.model)
+    data = load_folder(options.folder, texts=options.texts, encoding=options.encoding)
     if estimator.n_labels_ != data.n_labels:
         raise ValueError(
             f"The model knows {estimator.n_labels_} labels but the data set has {data.n_labels}. "

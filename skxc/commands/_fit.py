@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skxc.benchmark import build_estimator, fit, load_folder, prepare
-from skxc.commands._options import add_graph_arguments, graph_choice, new_parser
+from skxc.commands._options import add_encoding, add_graph_arguments, graph_choice, new_parser
 from skxc.datasets import XCDataset, labels_from_names
 from skxc.datasets._lines import malformed, read_lines
 from skxc.utils._validation import wrong_name
@@ -20,9 +20,10 @@ logger = logging.getLogger("skxc")
 DESCRIPTION = """\
 Fit an estimator and save it as a folder.
 
-The training data are a data folder, or two files of UTF-8 lines: --texts with one text a line, and
+The training data are a data folder, or two files of lines: --texts with one text a line, and
 --labels with the label names of the same text, separated by tabs. --label-texts names a third file
-of lines, name TAB text, that describes every label; without it the names are the texts.
+of lines, name TAB text, that describes every label; without it the names are the texts. All files
+may be packed (.gz).
 """
 EPILOG = """\
 examples:
@@ -36,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     summary = "fit an estimator on a data folder or on text files, and save it"
     parser = new_parser(subparsers, "fit", summary, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("folder", nargs="?", type=Path, help="a data folder")
-    parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (may be .gz)")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="label names, tabs between them"
     )
@@ -49,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder of the model")
     parser.add_argument("--seed", type=int, default=0, help="random_state (default: 0)")
+    add_encoding(parser)
     add_graph_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -79,11 +81,15 @@ def _read(options: argparse.Namespace) -> XCDataset:
     if (options.folder is None) == (files == (None, None)) or files.count(None) == 1:
         raise ValueError("fit needs either a data folder, or --texts with --labels.")
     if options.folder is not None:
-        return load_folder(options.folder)
-    return read_text_files(options.texts, options.labels, options.label_texts)
+        return load_folder(options.folder, encoding=options.encoding)
+    return read_text_files(
+        options.texts, options.labels, options.label_texts, encoding=options.encoding
+    )
 
 
-def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDataset:
+def read_text_files(
+    texts: Path, labels: Path, label_texts: Path | None, *, encoding: str = "utf-8"
+) -> XCDataset:
     """Read training data from files of lines.
 
     Raises
@@ -92,7 +98,7 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
         If the numbers of lines differ, a name is no name, or a line of `label_texts` has no tab or
         repeats a name.
     """
-    rows, name_lines = read_lines(texts), read_lines(labels)
+    rows, name_lines = read_lines(texts, encoding), read_lines(labels, encoding)
     if len(rows) != len(name_lines):
         raise ValueError(
             f"{texts} has {len(rows)} lines but {labels} has {len(name_lines)}. "
@@ -109,15 +115,15 @@ def read_text_files(texts: Path, labels: Path, label_texts: Path | None) -> XCDa
             labels,
             next(line for line in name_lines if "," in line),
         )
-    known = None if label_texts is None else _read_label_texts(label_texts)
+    known = None if label_texts is None else _read_label_texts(label_texts, encoding)
     y, names = labels_from_names(lists, None if known is None else list(known))
     described = names if known is None else list(known.values())
     return XCDataset(train_labels=y, train_texts=rows, label_texts=described, label_names=names)
 
 
-def _read_label_texts(path: Path) -> dict[str, str]:
+def _read_label_texts(path: Path, encoding: str) -> dict[str, str]:
     described: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, encoding), start=1):
         name, tab, text = line.partition("\t")
         if not tab:
             raise malformed(path, number, "no tab. Write the label's name, a tab, its text.")

@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from skxc.commands._options import new_parser
-from skxc.datasets._lines import lines_of, open_binary
-from skxc.persistence import load
+from skxc.commands._options import add_encoding, load_model, new_parser
+from skxc.datasets._lines import check_encoding, lines_of, open_binary, unpacked
 
 DESCRIPTION = """\
 Print the best labels of every text, one output line per input line, best label first:
-name TAB score TAB name TAB score ...
+name TAB score TAB name TAB score ... The output is UTF-8. Names that are class values of any kind
+may hold tabs, line breaks and backslashes, which are written as in Python: \\t, \\n, \\\\.
 """
 BLOCK_TEXTS = 1_024
-ESCAPES = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r"})
+# What some reader takes for the end of a field or line, and what the escapes are made of.
+ESCAPES = {
+    ord(mark): mark.encode("unicode_escape").decode()
+    for mark in "\\\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,8 +36,9 @@ def add_parser(subparsers: Any) -> None:
         "texts",
         nargs="?",
         type=Path,
-        help="file in UTF-8, one text a line (may be .gz; default: standard input)",
+        help="file of one text a line (may be .gz; default: standard input)",
     )
+    add_encoding(parser)
     parser.add_argument("-k", type=int, default=5, help="labels per text (default: 5)")
     parser.set_defaults(run=run)
 
@@ -43,10 +47,14 @@ def run(options: argparse.Namespace) -> int:
     """Run the subcommand."""
     if options.k < 1:
         raise ValueError(f"-k must be at least 1, but is {options.k}.")
-    estimator = load(options.model)
+    check_encoding(options.encoding)
+    estimator = load_model(options.model)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
     path = options.texts or Path("standard input")
-    with open_binary(path) if options.texts else nullcontext(sys.stdin.buffer) as file:
-        lines = lines_of(file, path)
+    source = open_binary(path) if options.texts else unpacked(sys.stdin.buffer, path)
+    with source as file:
+        lines = lines_of(file, path, options.encoding)
         texts = iter(tqdm(lines, desc="predict", unit="text", disable=None))
         while block := list(islice(texts, BLOCK_TEXTS)):
             for line in label_lines(estimator, block, options.k):

@@ -18,6 +18,7 @@ from skxc.datasets._npz_folder import (
     LABELS,
     TEXTS,
     indicator,
+    is_part,
     read_matrix,
     read_npz_folder,
     write_npz_folder,
@@ -100,6 +101,11 @@ def load_xc_repository(
         If no format fits, with the names that were looked for; if a file is malformed, with file,
         line number and reason; if files contradict each other.
 
+    Warns
+    -----
+    UserWarning
+        If the folder holds other files of lines or matrices, such as ``Yf.txt``: they are not read.
+
     References
     ----------
     Bhatia et al., "The extreme classification repository: Multi-label datasets and code", 2016.
@@ -110,7 +116,9 @@ def load_xc_repository(
     wanted = FORMATS if format == "auto" else {format: _checked(format)}
     for one in wanted.values():
         if _find(folder, one.mark) is not None:
-            return one.read(folder, encoding)
+            data = one.read(folder, encoding)
+            _warn_of_unread(folder)
+            return data
     marks = ", ".join(f"{_FILES[one.mark][0]} (format {name!r})" for name, one in wanted.items())
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise ValueError(f"{folder} must hold {marks}, but holds {there}. Check the folder's name.")
@@ -172,6 +180,24 @@ def _find(folder: Path, part: str) -> Path | None:
                     if not (part.endswith("bow") and path.name.startswith(_NO_BOW)):
                         return path
     return None
+
+
+def _warn_of_unread(folder: Path) -> None:
+    """Name the files that look like parts of the set, but that no format knows."""
+    known = {_find(folder, part) for part in _FILES}
+    unread = [
+        str(path.relative_to(folder))
+        for place in (*_PLACES, "graphs")
+        for path in sorted((folder / place).glob("*"))
+        if path.suffix in (".txt", ".npz", ".json", ".gz")
+        and not (path in known or is_part(path.name))
+    ]
+    if unread:
+        warnings.warn(
+            f"{folder} holds files that were not read: {', '.join(unread[:10])}. Rename those that "
+            "belong to the set; `load_xc_repository` lists the names.",
+            stacklevel=3,
+        )
 
 
 def _is_given(value: Any) -> bool:

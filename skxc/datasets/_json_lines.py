@@ -7,6 +7,7 @@ samples ``target_ind`` (label numbers from 0) with ``target_rel`` (their relevan
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.datasets._lines import located, malformed, read_lines, write_bytes
+from skxc.datasets._lines import LARGEST_SIZE, located, malformed, read_lines, write_bytes
 from skxc.datasets._ones import ones
+from skxc.utils._validation import is_unicode
 
 
 class Records(NamedTuple):
@@ -112,7 +114,7 @@ def _records(
 def _record(line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON object ({error}).") from error
     if not isinstance(record, dict):
         raise ValueError(f"no JSON object, but a {type(record).__name__}.")
@@ -121,20 +123,22 @@ def _record(line: str) -> dict[str, Any]:
 
 def _text(record: dict[str, Any]) -> str:
     parts = [record.get("title", ""), record.get("content", "")]
-    if not all(isinstance(part, str) for part in parts):
-        raise ValueError("`title` and `content` must be strings.")
+    if not all(isinstance(part, str) and is_unicode(part) for part in parts):
+        raise ValueError("`title` and `content` must be strings of whole characters.")
     return " ".join(part for part in parts if part)
 
 
 def _targets(record: dict[str, Any]) -> list[int]:
     found = record.get("target_ind")
-    if not (isinstance(found, list) and all(type(label) is int and label >= 0 for label in found)):
+    if not (isinstance(found, list) and all(type(label) is int for label in found)):
         raise ValueError("`target_ind` must be a list of label numbers.")
+    if found and not 0 <= min(found) <= max(found) < LARGEST_SIZE:
+        raise ValueError(f"`target_ind` must lie between 0 and {LARGEST_SIZE - 1}.")
     relevances = record.get("target_rel")
     if relevances is None:
         return found
     if not (isinstance(relevances, list) and len(relevances) == len(found)):
         raise ValueError(f"`target_rel` must be a list of {len(found)} numbers, one per target.")
-    if not all(isinstance(value, int | float) for value in relevances):
-        raise ValueError("`target_rel` must be a list of numbers.")
+    if not all(isinstance(value, int | float) and 0 <= value < math.inf for value in relevances):
+        raise ValueError("`target_rel` must be a list of finite numbers, none below 0.")
     return [label for label, value in zip(found, relevances, strict=True) if value]

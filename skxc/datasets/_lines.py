@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 BLOCK_BYTES = 1 << 22
+# Ids of rows and columns have 32 bits.
+LARGEST_SIZE = 2**31 - 1
+GZIP = b"\x1f\x8b"
 
 
 def malformed(path: Path, line: int, reason: str) -> ValueError:
@@ -28,41 +32,78 @@ def located(path: Path, line: int) -> Iterator[None]:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
-    """Open a file for reading bytes, unpacked if its name ends in ``.gz``, after a UTF-8 mark.
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, unpacked if it is a gzip file, after a UTF-8 mark.
 
     Raises
     ------
     ValueError
-        If a packed file is damaged.
+        If a packed file is damaged, or no gzip file although its name ends in ``.gz``.
     """
+    with path.open("rb") as file, unpacked(file, path) as content:
+        yield content
+
+
+@contextmanager
+def unpacked(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """Yield the content of an open file; see `open_binary`."""
+    file = file if hasattr(file, "peek") else io.BufferedReader(cast(Any, file))
+    is_packed = path.suffix == ".gz" or _starts_with(file, GZIP)
+    content: Any = gzip.GzipFile(fileobj=file) if is_packed else file
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            if file.peek(len(BOM_UTF8))[: len(BOM_UTF8)] == BOM_UTF8:
-                file.read(len(BOM_UTF8))
-            yield file
+        if _starts_with(content, BOM_UTF8):
+            content.read(len(BOM_UTF8))
+        yield content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: no whole gzip file ({error}). Copy or pack it again.") from error
 
 
-def lines_of(file: Iterable[bytes], path: Path) -> Iterator[str]:
-    """Yield the lines of an open UTF-8 file, as `read_lines` returns them.
+def _starts_with(file: Any, mark: bytes) -> bool:
+    return file.peek(len(mark))[: len(mark)] == mark
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise ValueError unless Python knows a text encoding of that name."""
+    try:
+        "a".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            f"`encoding` must be the name of a text encoding, but is {encoding!r}. Use one such as "
+            "'utf-8', 'latin-1' or 'cp1252'."
+        ) from error
+
+
+def lines_of(file: IO[bytes], path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """Yield the lines of an open file as they come; only line feeds (or CR LF) end a line.
 
     Raises
     ------
     ValueError
         With file and line, if a line cannot be decoded.
     """
-    for number, line in enumerate(file, start=1):
+    check_encoding(encoding)
+    # Where a line feed is more than one byte, lines can only be told in decoded text.
+    lines: Iterable[bytes] = file if "\n".encode(encoding) == b"\n" else [file.read()]
+    number = 1
+    for line in lines:
         try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            reason = f"not utf-8 text ({error.reason}). Convert the file to UTF-8."
-            raise malformed(path, number, reason) from error
-        yield text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+            text = line.decode(encoding)
+        except UnicodeError as error:
+            before = line[: getattr(error, "start", 0)].decode(encoding, "replace")
+            reason = (
+                f"not {encoding} text ({getattr(error, 'reason', error)}). Pass the file's own "
+                "encoding: encoding='latin-1', or --encoding latin-1."
+            )
+            raise malformed(path, number + before.count("\n"), reason) from error
+        *whole, rest = text.split("\n")
+        for one in whole:
+            yield one.removesuffix("\r")
+            number += 1
+        if rest:
+            yield rest
 
 
-def read_blocks(file: gzip.GzipFile | IO[bytes]) -> Iterator[bytes]:
+def read_blocks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield whole lines in blocks of about 4 MB; every block ends with a line end."""
     while block := file.read(BLOCK_BYTES):
         block += file.readline()
@@ -102,14 +143,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
         If a line cannot be decoded, or the file not be unpacked.
     """
     with open_binary(path) as file:
-        content = file.read()
-    try:
-        lines = content.decode(encoding).replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        reason = f"not {encoding} text ({error.reason}). Pass the `encoding` of the file."
-        raise malformed(path, line, reason) from error
-    return lines[:-1] if lines[-1] == "" else lines
+        return list(lines_of(file, path, encoding))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

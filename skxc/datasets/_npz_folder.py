@@ -20,7 +20,6 @@ Only ``train_labels.npz`` must be there.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.datasets._dataset import Anchors, XCDataset
-from skxc.datasets._lines import read_lines, write_lines
+from skxc.datasets._lines import LARGEST_SIZE, read_lines, write_lines
+from skxc.utils._validation import checked_sparse
 
 LABELS = ("train_labels", "test_labels")
 FILTERS = ("train_filter", "test_filter")
@@ -67,6 +67,14 @@ def read_npz_folder(folder: Path, encoding: str = "utf-8") -> XCDataset:
     return XCDataset(**fields)
 
 
+def is_part(name: str) -> bool:
+    """Return whether a file of that name is read."""
+    matrices = {f"{stem}.npz" for stem in (*LABELS, *FILTERS, *FEATURES)}
+    lines = {f"{stem}.txt.gz" for stem in _LINE_FIELDS.values()}
+    graphs = ("label_graph_", "sample_anchors_", "label_anchors_", "anchor_texts_")
+    return name in matrices | lines or name.startswith(graphs)
+
+
 def write_npz_folder(dataset: XCDataset, folder: Path) -> None:
     """Write the folder described at the top."""
     matrices = {name: name for name in (*LABELS, *FILTERS, *FEATURES)}
@@ -100,12 +108,20 @@ def read_matrix(path: Path) -> sp.csr_array:
         If the file holds no sparse matrix, or one with indices out of range.
     """
     try:
-        matrix = sp.csr_array(sp.load_npz(path)).astype(np.float32)
-        matrix.check_format(full_check=True)
+        loaded = sp.load_npz(path)
+        if max(loaded.shape) > LARGEST_SIZE:
+            raise ValueError(f"it announces {max(loaded.shape)} rows or columns")
+        matrix = sp.csr_array(checked_sparse(loaded, "matrix")).astype(np.float32)
         matrix.sum_duplicates()
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if not np.isfinite(matrix.data).all():
+            raise ValueError("it holds NaN or infinity")
+    except FileNotFoundError:
+        raise
+    # Damaged archives raise whatever the code that unpacks them stumbles over.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{path}: no readable sparse matrix ({error}). Write it with scipy.sparse.save_npz."
+            f"{path}: no readable sparse matrix ({reason}). Write it with scipy.sparse.save_npz."
         ) from error
     return matrix
 

@@ -23,7 +23,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.datasets._lines import located, malformed, open_binary, read_blocks, write_bytes
+from skxc.datasets._lines import (
+    LARGEST_SIZE,
+    located,
+    malformed,
+    open_binary,
+    read_blocks,
+    write_bytes,
+)
 from skxc.datasets._ones import ones
 from skxc.utils._sparse import index_dtype, row_ids
 
@@ -227,7 +234,10 @@ def _header(path: Path, line: bytes, n_header: int) -> list[int]:
     if len(words) != n_header or not all(word.isdigit() for word in words):
         shown = line.decode("latin-1").strip()[:80]
         raise malformed(path, 1, f"the header must be {wanted[n_header]}, but is {shown!r}.")
-    return [int(word) for word in words]
+    sizes = [int(word[:20]) for word in words]
+    if max(sizes) > LARGEST_SIZE:
+        raise malformed(path, 1, f"the header announces {max(sizes)} rows or columns.")
+    return sizes
 
 
 def _split_labels(block: bytes) -> tuple[bytes, bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from joblib import Parallel, delayed
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from skxc.linear._chunks import ChunkedWeights, hashed
 from skxc.linear._solver import LOGISTIC, LOSSES
+from skxc.utils._compiled import compiled
 from skxc.utils._sparse import TopK, index_dtype
 
 # Log-probabilities stop here, so that their exponentials are float32 numbers above zero.
@@ -22,8 +22,6 @@ TIE_BREAK = 1e-3
 SEARCH_ROWS, SEARCH_CELLS = 1024, 1 << 22
 
 Array = NDArray[Any]
-
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def search(
@@ -88,7 +86,7 @@ def search(
     return indices, scores
 
 
-@_compiled
+@compiled
 def _search_rows(
     model: Any,
     X: tuple[Array, Array, Array],
@@ -135,7 +133,7 @@ def _search_rows(
         out_ids[i, m:], out_scores[i, m:] = -1, -np.inf
 
 
-@_compiled
+@compiled
 def _score_beams(
     model: Any,
     X: tuple[Array, Array, Array],
@@ -166,7 +164,7 @@ def _score_beams(
             out[i, b, c] = max(score, np.float32(LOG_FLOOR))
 
 
-@_compiled
+@compiled
 def _score_children(
     model: Any, node: int, features: Array, values: Array, scale: float, scores: Array
 ) -> None:
@@ -184,7 +182,7 @@ def _score_children(
                 break
 
 
-@_compiled
+@compiled
 def _log_probability(margin: np.float32, loss: int) -> np.float32:
     """Return log p of a margin: the logistic function's, or about -max(0, 1 - margin)^3."""
     one, tiny = np.float32(1), np.float32(TIE_BREAK)
@@ -196,7 +194,7 @@ def _log_probability(margin: np.float32, loss: int) -> np.float32:
     return -((one - margin) ** 3) - tiny
 
 
-@_compiled
+@compiled
 def _candidates(nodes: Array, scored: Array, model: Any, ids: Array, scores: Array) -> int:
     """List the children of one row's nodes with their scores, and return their number."""
     n = 0
@@ -209,7 +207,7 @@ def _candidates(nodes: Array, scored: Array, model: Any, ids: Array, scores: Arr
     return n
 
 
-@_compiled
+@compiled
 def _mean_of_trees(ids: Array, scores: Array, n: int, n_trees: int, total: Array) -> int:
     """Replace repeated labels by one with the log of its mean probability over the trees.
 
@@ -229,7 +227,7 @@ def _mean_of_trees(ids: Array, scores: Array, n: int, n_trees: int, total: Array
     return n_found
 
 
-@_compiled
+@compiled
 def best_first(scores: Array, ids: Array, n: int, k: int) -> int:
     """Move the k best of the first n entries to the front, best first, ties to the lower id.
 
@@ -255,7 +253,7 @@ def best_first(scores: Array, ids: Array, n: int, k: int) -> int:
     return len(keys)
 
 
-@_compiled
+@compiled
 def inverse_norms(indptr: Array, values: Array) -> Array:
     """Return 1 / |x| of every row as float32; 1 for empty rows."""
     scales = np.ones(len(indptr) - 1, dtype=np.float32)

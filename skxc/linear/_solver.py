@@ -26,11 +26,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, params
+from skxc.utils._compiled import compiled
 
 SQUARED_HINGE, LOGISTIC = 0, 1
 LOSSES = {"squared_hinge": SQUARED_HINGE, "logistic": LOGISTIC}
@@ -40,8 +40,6 @@ NEAR_BOUND = 1e-6
 DONE_SHARE = 0.25
 
 Array = NDArray[Any]
-
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @params
@@ -106,7 +104,7 @@ class Problem(NamedTuple):
     seed: int
 
 
-@_compiled
+@compiled
 def train_blocks(blocks: Array, problem: Problem) -> list[tuple[Array, Array, Array, Array, int]]:
     """Train blocks of siblings, one after the other.
 
@@ -129,7 +127,7 @@ def train_blocks(blocks: Array, problem: Problem) -> list[tuple[Array, Array, Ar
     return results
 
 
-@_compiled
+@compiled
 def _train_block(
     node: int, first: int, width: int, problem: Problem, lookup: Array
 ) -> tuple[Array, Array, Array, Array, int]:
@@ -170,7 +168,7 @@ def _train_block(
     return trained[-1].copy(), features[kept // width], children, trained.ravel()[kept], n_iter
 
 
-@_compiled
+@compiled
 def _local_rows(names: Array, problem: Problem, lookup: Array) -> tuple[Array, Array, Array, Array]:
     """Return rows as CSR arrays with features numbered in the order of their first use.
 
@@ -197,7 +195,7 @@ def _local_rows(names: Array, problem: Problem, lookup: Array) -> tuple[Array, A
     return indptr, indices, values, features[:n]
 
 
-@_compiled
+@compiled
 def _positives(
     names: Array, first: int, place: Array, problem: Problem
 ) -> tuple[Array, Array, Array]:
@@ -220,7 +218,7 @@ def _positives(
     return indptr, places[:at], diagonals[:at]
 
 
-@_compiled
+@compiled
 def _epoch(
     order: Array,
     rows: tuple[Array, ...],
@@ -263,7 +261,7 @@ def _epoch(
                 row[c] += x * step[c]
 
 
-@_compiled
+@compiled
 def _shuffle(order: Array, state: np.uint64) -> np.uint64:
     """Shuffle `order` in place with a xorshift generator; return its next state."""
     for i in range(len(order) - 1, 0, -1):
@@ -275,7 +273,7 @@ def _shuffle(order: Array, state: np.uint64) -> np.uint64:
     return state
 
 
-@_compiled
+@compiled
 def _hinge_step(
     alpha: Array,
     score: Array,
@@ -298,7 +296,7 @@ def _hinge_step(
         alpha[c] = new
 
 
-@_compiled
+@compiled
 def _logistic_step(
     alpha: Array,
     score: Array,

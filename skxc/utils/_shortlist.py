@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from skxc.utils._compiled import compiled
 
 Array = NDArray[Any]
 
@@ -102,10 +103,8 @@ def heaviest_clusters(
 N_QUANTILES = 4096
 _EXPONENTIAL = -np.log((np.arange(N_QUANTILES, dtype=np.float32) + 0.5) / N_QUANTILES)
 
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
-
-@_compiled
+@compiled
 def _follow_edges(
     clusters: Array,
     scores: Array,
@@ -135,7 +134,7 @@ def _follow_edges(
     return n
 
 
-@_compiled
+@compiled
 def _largest(found: Array, best: Array, size: int, out: Array) -> None:
     """Write the `size` labels with the best paths; ties at the cut go to the lower ids."""
     if len(found) <= size:
@@ -155,7 +154,7 @@ def _largest(found: Array, best: Array, size: int, out: Array) -> None:
         out[n + i] = tied[i]
 
 
-@_compiled
+@compiled
 def _perturb(found: Array, best: Array, is_positive: Array, state: np.uint64) -> np.uint64:
     """Divide paths by exponential noise, whose largest quotients are a sample; keep positives."""
     for label in found:
@@ -168,7 +167,7 @@ def _perturb(found: Array, best: Array, is_positive: Array, state: np.uint64) ->
     return state
 
 
-@_compiled
+@compiled
 def _shortlists(
     clusters: Array,
     scores: Array,
@@ -211,7 +210,7 @@ def _shortlists(
     return labels, codes, relevant, reached
 
 
-@_compiled
+@compiled
 def pair_products(queries: Array, vectors: Array, labels: Array) -> Array:
     """Return query . vector of each label of a padded list, shape (n, k); 0 where padded."""
     products = np.zeros(labels.shape, dtype=np.float32)

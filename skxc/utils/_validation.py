@@ -162,7 +162,18 @@ def wrong_name(name: str) -> str | None:
         return "holds a tab or a line break"
     if name != name.strip() or name.startswith("\ufeff"):
         return "has blanks or a byte-order mark around it"
+    if not is_unicode(name):
+        return "holds half a character (a lone surrogate)"
     return None
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: lone surrogates, which JSON can write, cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def checked_sparse(matrix: Any, name: str) -> Any:

@@ -1,13 +1,15 @@
 """From files to a saved model, to label names and to a table."""
 
+import ast
 import gzip
 import io
 import re
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
-from skxc import load
+from skxc import KNeighborsXC, load, save
 from skxc.commands import main
 from skxc.commands._fit import read_text_files
 from skxc.commands._predict import label_lines
@@ -172,6 +174,53 @@ def test_class_values_do_not_break_lines():
             return np.array([[1, 0]]), np.array([[2.0, 1.0]])
 
     assert list(label_lines(Classes(), ["x"], 2)) == [r"c\nd" + "\t2\t" + r"a\tb" + "\t1"]
+
+
+def test_names_of_any_kind_can_be_read_back():
+    class Classes:
+        label_names_, classes_ = None, ["a\\tb", "a\tb", "\x85\u2028\v", "\n\r\\", "été"]
+
+        def predict_topk(self, texts, k):
+            return np.arange(5)[None], np.ones((1, 5))
+
+    (line,) = label_lines(Classes(), ["x"], 5)
+    assert len(line.splitlines()) == 1
+    names = [re.sub(r"\\(\\|[ux\w]\w*)", lambda m: ast.literal_eval(f"'{m[0]}'"), name)
+             for name in line.split("\t")[::2]]  # fmt: skip
+    assert len(set(line.split("\t")[::2])) == 5
+    assert names[2:] == Classes.classes_[2:]
+
+
+def test_options_stand_anywhere_and_files_come_in_any_encoding(files, tmp_path, capsys):
+    texts, labels = (tmp_path / name for name in ("texts.txt", "labels.txt"))
+    texts.write_bytes("\n".join(TEXTS).replace("red", "rosé").encode("latin-1"))
+    labels.write_bytes("\n".join(LABELS).replace("red", "rosé").encode("latin-1"))
+    model, query = tmp_path / "model", tmp_path / "query.txt"
+    assert main(["fit", *files, *KNN, "-o", str(model), "--encoding", "latin-1"]) == 0
+    query.write_bytes("a rosé wine\n".encode("utf-16"))
+    capsys.readouterr()
+    for words in (["-k", "2", "--encoding", "utf-16", str(model), str(query)],
+                  [str(model), "-k", "2", str(query), "--encoding", "utf-16"]):  # fmt: skip
+        assert main(["predict", *words]) == 0
+        assert capsys.readouterr().out.split("\t")[::2] == ["wine", "rosé"]
+    for encoding, message in [("utf-8", "query.txt, line 1: not utf-8 text"),
+                              ("none", "`encoding` must be the name")]:  # fmt: skip
+        assert main(["predict", str(model), str(query), "--encoding", encoding]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+def test_models_that_cannot_read_texts_say_so(tmp_path, capsys):
+    query = tmp_path / "query.txt"
+    query.write_text("a red wine\n")
+    model = KNeighborsXC().fit(np.eye(4), np.eye(4))
+    model.save(tmp_path / "features")
+    save(CountVectorizer().fit(TEXTS), tmp_path / "vectorizer")
+    for name, message in [("features", "`X` must be a matrix of numbers, but is a list"),
+                          ("vectorizer", "must hold a classifier of skxc, but")]:  # fmt: skip
+        assert main(["predict", str(tmp_path / name), str(query)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_a_text_in_another_encoding_is_named(files, tmp_path, capsys):

@@ -64,7 +64,12 @@ def test_read_label_records(tmp_path):
         ('{"title": "A", "target_ind": 3}', "`target_ind` must be a list of label numbers"),
         ('{"title": "A", "target_ind": [1.0]}', "`target_ind` must be a list of label numbers"),
         ('{"title": "A", "target_ind": [true]}', "`target_ind` must be a list of label numbers"),
-        ('{"title": "A", "target_ind": [-1]}', "`target_ind` must be a list of label numbers"),
+        ('{"title": "A", "target_ind": [-1]}', "`target_ind` must lie between 0"),
+        ('{"title": "A", "target_ind": [99999999999999999999]}', "`target_ind` must lie"),
+        ('{"title": "A", "target_ind": [1], "target_rel": [NaN]}', "`target_rel` must be"),
+        ('{"title": "A", "target_ind": [1], "target_rel": [-1]}', "`target_rel` must be"),
+        ('{"title": "\\ud800", "target_ind": [1]}', "`title` and `content` must be strings"),
+        ("[" * 100000, "no JSON object"),
         ('{"title": "A", "target_ind": ["1"]}', "`target_ind` must be a list of label numbers"),
         (
             '{"title": "A", "target_ind": [1], "target_rel": []}',

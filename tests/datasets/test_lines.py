@@ -39,7 +39,9 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name):
         assert list(lines_of(file, tmp_path / name)) == ["first", "second\rstill"]
 
 
-@pytest.mark.parametrize("content", [b"plain text", b"\x1f\x8b", gzip.compress(b"a\n" * 999, mtime=0)[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"plain text", b"\x1f\x8b", gzip.compress(b"a\n" * 999, mtime=0)[:-9]]
+)
 def test_damaged_packed_files_are_named(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.gz: no whole gzip file"):
@@ -49,9 +51,21 @@ def test_damaged_packed_files_are_named(tmp_path, content):
 def test_a_wrong_encoding_names_the_line(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\nb\n\xe9t\xe9\n")
-    with pytest.raises(ValueError, match=r"a.txt, line 3: not utf-8 text .* `encoding`"):
+    with pytest.raises(ValueError, match=r"a.txt, line 3: not utf-8 text .* --encoding latin-1"):
         read_lines(path)
     assert read_lines(path, "latin-1") == ["a", "b", "été"]
+    path.write_bytes("a\n\nété\r\nb".encode("utf-16"))
+    assert read_lines(path, "utf-16") == ["a", "", "été", "b"]
+    path.write_bytes("a\nb\n".encode("utf-16") + b"\x00\xd8")
+    with pytest.raises(ValueError, match=r"a.txt, line 3: not utf-16 text"):
+        read_lines(path, "utf-16")
+
+
+@pytest.mark.parametrize("encoding", ["no-such", "hex", "undefined", "a\0b"])
+def test_an_encoding_that_is_none(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes(b"a")
+    with pytest.raises(ValueError, match="`encoding` must be the name of a text encoding"):
+        read_lines(tmp_path / "a.txt", encoding)
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r"])
