@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +15,7 @@ from joblib import effective_n_jobs
 from skxc._hold_out import SMALL_SAMPLE
 from skxc._label_side import EmbeddingMixin, LabelSideXC
 from skxc._params import Parameterized, PositiveFloat, PositiveInt, Verbose, params
-from skxc.base import Fit
+from skxc.base import Fit, TrainingSet
 from skxc.training import Checkpoint, Plan, Progress, Task, Training, fingerprint, train
 from skxc.utils._bases import CallbackSupport
 from skxc.utils._callbacks import NullCallbackContext
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 # Parameters that do not change what is trained, or whose content is hashed as data.
 _NOT_IN_FINGERPRINT = {
     *("device", "graph", "label_features", "random_state", "verbose"),
-    *("training.checkpoint_dir", "training.n_jobs"),
+    *("training.checkpoint_dir", "training.keep_checkpoints", "training.n_jobs"),
 }
+# The checkpoints that the fit of this thread has used.
+_USED: ContextVar[list[Checkpoint] | None] = ContextVar("checkpoints", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,9 @@ class NeuralFit(Fit):
         checkpoint, folder = None, self.training.checkpoint_dir
         if folder is not None:
             checkpoint = Checkpoint(Path(folder), self.fingerprint, task.name)
+            used = _USED.get()
+            if used is not None:
+                used.append(checkpoint)
         plan = Plan(
             n_epochs=n_epochs,
             seed=self.seed,
@@ -125,6 +131,17 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
         if self.batch_size != "auto":
             return self.batch_size
         return min(1024, 2 ** (max(n_samples // self._fewest_steps, 64).bit_length() - 1))
+
+    def _train_and_calibrate(self, data: TrainingSet) -> dict[str, Any]:
+        outer = _USED.set([])
+        try:
+            attributes = super()._train_and_calibrate(data)
+            if not self._part("training").keep_checkpoints:
+                for checkpoint in _USED.get() or ():
+                    checkpoint.remove()
+        finally:
+            _USED.reset(outer)
+        return attributes
 
     def _run_training(self, fit: Fit) -> Any:
         with self._open(fit) as opened:

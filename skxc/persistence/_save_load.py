@@ -138,7 +138,14 @@ def _check_target(layout: Layout) -> None:
     folder = layout.folder
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder` must be a folder, but {folder} is a file. Choose another name.")
-    if not folder.exists() or layout.structure.exists():
+    if not folder.exists():
+        return
+    if layout.structure.exists():
+        if not _named(folder):
+            raise ValueError(
+                f"`folder` must be new, empty or a saved model, but the {STRUCTURE} of {folder} is "
+                "damaged or not of skxc. Choose another folder, or remove the file."
+            )
         return
     if not set(folder.iterdir()) <= set(layout.leftovers()):
         raise ValueError(
@@ -150,7 +157,9 @@ def _check_target(layout: Layout) -> None:
 def _named(folder: Path) -> Iterable[Path]:
     """Return the data file that the present model needs, if there is one."""
     try:
-        save_id = json.loads((folder / STRUCTURE).read_bytes())["save_id"]
+        check_regular(folder / STRUCTURE)
+        structure = json.loads((folder / STRUCTURE).read_bytes())
+        _, save_id = structure["format_version"], structure["save_id"]
         return [Layout(folder, save_id).arrays, folder / f"sparse-{save_id}.npz"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from skxc.persistence import read_state, write_state
+from skxc.persistence._files import remove, remove_abandoned, temporaries
 
 if TYPE_CHECKING:
     from skxc.training._loop import Progress, Task
@@ -75,6 +76,12 @@ class Checkpoint:
             )
         best = _under(arrays, "best/")
         return type(fresh)(**meta["progress"]), _tensors(best) if best else None
+
+    def remove(self) -> None:
+        """Remove the file, and what a killed process was writing."""
+        if self.path.exists():
+            remove([self.path])
+            remove_abandoned(temporaries(self.path))
 
 
 def fingerprint(*parts: Any) -> str:

@@ -97,8 +97,9 @@ class Training(Part):
         the best epoch is kept. None: no early stopping.
     checkpoint_dir : str, Path or None, default=None
         Folder for a checkpoint after every epoch. A killed fit that is started again with the same
-        parameters and data goes on from there and ends with the same model. The files stay, so a
-        finished fit is not repeated either.
+        parameters and data goes on from there and ends with the same model.
+    keep_checkpoints : bool, default=False
+        Whether the files stay when `fit` has finished, so that it need not be repeated either.
     n_jobs : int or None, default=None
         Threads that torch uses in `fit`; None: torch's own number.
     """
@@ -108,6 +109,7 @@ class Training(Part):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     patience: PositiveInt | None = None
     checkpoint_dir: str | PathLike[str] | None = None
+    keep_checkpoints: bool = False
     n_jobs: int | None = None
 
 

@@ -441,7 +441,8 @@ def test_early_stopping_keeps_the_best_epoch(planted):
 
 def test_a_finished_fit_is_not_repeated(features, tmp_path, monkeypatch):
     X, y, side = features
-    first = make(training__checkpoint_dir=tmp_path).fit(X, y, label_features=side)
+    kept = {"training__checkpoint_dir": tmp_path, "training__keep_checkpoints": True}
+    first = make(**kept).fit(X, y, label_features=side)
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {
         "surrogate",
         "shortlister",

@@ -184,7 +184,8 @@ def test_other_data_and_parameters_start_from_the_beginning(features, tmp_path):
     weight[3] = 2
 
     def fit(params=None, X=X, y=y, **arguments):
-        make(checkpoint_dir=tmp_path, **(params or {})).fit(X, y, **arguments)
+        kept = {"checkpoint_dir": tmp_path, "keep_checkpoints": True}
+        make(**kept, **(params or {})).fit(X, y, **arguments)
         return n_files(tmp_path)
 
     seen = [
@@ -205,6 +206,19 @@ def test_other_data_and_parameters_start_from_the_beginning(features, tmp_path):
     ]
     assert seen == [2 * (i + 1) for i in range(len(seen))], "two trainings each"
     assert fit({"n_jobs": 1}) == fit({"graph": None, "verbose": 0}) == seen[-1]
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_a_finished_fit_leaves_no_checkpoints(features, tmp_path):
+    X, y, _ = features
+    other = tmp_path / "encoder-0123456789abcdef.safetensors"
+    other.write_bytes(b"of another training")
+    make(checkpoint_dir=tmp_path).fit(X, y)
+    assert list(tmp_path.iterdir()) == [other]
+    first = make(checkpoint_dir=tmp_path, keep_checkpoints=True).fit(X, y)
+    assert n_files(tmp_path) == 3, "one for every training"
+    assert_same_weights(make(checkpoint_dir=tmp_path).fit(X, y), first)
+    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.usefixtures("quick_disk")

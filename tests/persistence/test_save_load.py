@@ -241,6 +241,17 @@ def test_other_folders_and_files_are_not_touched(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "work.txt"]
 
 
+@pytest.mark.parametrize("content", ['{"layers": 3}', "[1]", "", "\x00", '{"save_id": "ab"}', None])
+def test_a_model_json_of_others_is_not_touched(folder, content):
+    folder.mkdir(parents=True)
+    path = folder / "model.json"
+    os.mkfifo(path) if content is None else path.write_text(content)
+    with pytest.raises(ValueError, match=r"the model\.json of .* is damaged or not of skxc"):
+        save(Normalizer(), folder)
+    assert list(folder.iterdir()) == [path]
+    assert content is None or path.read_text() == content
+
+
 @pytest.mark.parametrize(("version", "cure"), [(1, "Fit and save the model again"), (3, "Update")])
 def test_other_formats(folder, version, cure):
     save(Normalizer(), folder)
