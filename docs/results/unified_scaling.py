@@ -37,11 +37,11 @@ def measure(n_labels, dtype):
     starts, backward = [[]], UnifiedTask.backward
     per_epoch = -(-N_SAMPLES // BATCH) - 1  # 5 % of the rows are held out for calibration
 
-    def timed(self, rows, rng):
+    def timed(self, batch):
         if len(starts[-1]) == per_epoch + 1:
             starts.append([])
         starts[-1].append(time.process_time())
-        return backward(self, rows, rng)
+        return backward(self, batch)
 
     UnifiedTask.backward = timed
     model = UnifiedXC(

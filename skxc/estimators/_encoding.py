@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from skxc.training import (
 from skxc.training._pool import Ids, Pool
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
+from skxc.utils._row_sparse import send
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import TopK, normalize_rows
 from skxc.utils._validation import warn_of_unknown_texts
@@ -207,6 +207,24 @@ def graph_settings(data: TrainingSet, queries: LabelQueries | None) -> dict[str,
     }
 
 
+@dataclass(frozen=True)
+class PoolBatch:
+    """A pool, and what the encoder takes of its texts.
+
+    Attributes
+    ----------
+    pool : Pool
+    chunks : list
+        What is encoded at once; several with gradient caching.
+    place : ndarray of int64 or None
+        Where each text is in the chunks; None: in the one chunk, in order.
+    """
+
+    pool: Pool
+    chunks: list[Any]
+    place: Ids | None = None
+
+
 class EncoderTask(PoolTask):
     """Train an encoder of samples and label texts on pools; a subclass says how they are scored.
 
@@ -254,27 +272,34 @@ class EncoderTask(PoolTask):
         """Return the loss of the vectors of a pool's texts, in the order of `_parts`."""
         raise NotImplementedError
 
-    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
-        """Draw a pool, and accumulate the gradients of its loss."""
+    def prepare(self, rows: Ids, rng: np.random.Generator) -> PoolBatch:
+        """Return a pool, and its texts in one chunk or in several."""
         pool = self.draw(rows, rng)
+        assert pool.targets  # they are found here, and not in the step
         texts = self.encoder.stack([cache[ids] for cache, ids in self._parts(pool)])
         if self.micro_batch_size is None:
-            loss = self._loss_of(self._encode(texts), pool)
-            loss.backward()
-            return float(loss.detach())
+            return PoolBatch(pool, [self.encoder.training_batch(texts)])
         # Short texts first, where a batch is padded to its longest one.
         lengths = self.encoder.row_lengths(texts)
         order = np.arange(texts.shape[0])
         order = order if lengths is None else np.argsort(lengths, kind="stable")
-        place = torch.from_numpy(np.argsort(order)).to(self.device)
         size = self.micro_batch_size
-        loss = backward_in_chunks(
-            self._encode,
-            [texts[order[start : start + size]] for start in range(0, len(order), size)],
-            lambda vectors: self._loss_of(vectors[place], pool),
-            self.device,
-        )
-        return float(loss.detach())
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        chunks = [self.encoder.training_batch(texts[part]) for part in parts]
+        return PoolBatch(pool, chunks, np.argsort(order))
+
+    def backward(self, batch: PoolBatch) -> Tensor:
+        """Accumulate the gradients of a pool's loss."""
+        pool, chunks = batch.pool, batch.chunks
+        if batch.place is None:
+            loss = self._loss_of(self._encode(chunks[0]), pool)
+            loss.backward()
+        else:
+            (place,) = send([batch.place], self.device)
+            loss = backward_in_chunks(
+                self._encode, chunks, lambda x: self._loss_of(x[place], pool), self.device
+            )
+        return loss.detach()
 
     def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
         """Return (prepared rows, ids) to encode: samples, query labels, pool labels, in order."""

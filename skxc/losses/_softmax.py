@@ -101,5 +101,8 @@ class _CellwiseSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        # The usual upstream gradient is exactly 1, and a pass over the matrix is saved.
-        return gradient if upstream.item() == 1 else gradient * upstream, None, None, None
+        # The usual upstream gradient is exactly 1, and a pass over the matrix is saved; to see it
+        # on a device would cost more.
+        if upstream.device.type == "cpu" and upstream.item() == 1:
+            return gradient, None, None, None
+        return gradient * upstream, None, None, None

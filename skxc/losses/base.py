@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from skxc._params import Parameterized, PositiveFloat, params
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 # The logit of a cell that takes no part. Far enough below any logit to vanish exactly, finite so
@@ -36,6 +37,33 @@ class Positives:
     share: Tensor
     row_weight: Tensor
 
+    @classmethod
+    def of_mask(
+        cls,
+        mask: Tensor,
+        row_weight: Tensor | None = None,
+        positive_weight: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Positives:
+        """Return the True cells of a mask, with weights as `Loss` takes them.
+
+        On a device the host waits for them.
+        """
+        import torch
+
+        n_rows, n_columns = mask.shape
+        flat = _flat_nonzero(mask)
+        rows = torch.div(flat, max(n_columns, 1), rounding_mode="floor")
+        columns = flat - rows * n_columns
+        number = torch.zeros((), dtype=dtype or torch.float32, device=mask.device)
+        cell_weight = number.new_ones(len(rows))
+        if positive_weight is not None:
+            cell_weight = positive_weight[rows, columns].to(number.dtype)
+        weight = number.new_ones(n_rows) if row_weight is None else row_weight.to(number.dtype)
+        weight = weight * (number.new_zeros(n_rows).index_add_(0, rows, cell_weight) > 0)
+        weight = weight / weight.sum().clamp_min(torch.finfo(number.dtype).tiny)
+        return cls(rows, columns, _normalise(cell_weight, rows, n_rows), weight)
+
     @property
     def weight(self) -> Tensor:
         """Weight of every cell in the mean over rows of the mean over positives, shape (c,)."""
@@ -44,7 +72,9 @@ class Positives:
     @property
     def per_row(self) -> Tensor:
         """Number of positives of every row, shape (B,)."""
-        return self.rows.bincount(minlength=len(self.row_weight))
+        # Not bincount, for whose result the host waits.
+        ones = self.rows.new_ones(len(self.rows))
+        return self.rows.new_zeros(len(self.row_weight)).index_add_(0, self.rows, ones)
 
     def of(self, matrix: Tensor) -> Tensor:
         """Return the entries of a (B, m) matrix at the positive cells, shape (c,)."""
@@ -83,7 +113,7 @@ class Loss(Parameterized, ABC):
     def __call__(
         self,
         scores: Tensor,
-        positives: Tensor,
+        positives: Tensor | Positives,
         *,
         row_weight: Tensor | None = None,
         ignored: Tensor | None = None,
@@ -95,8 +125,9 @@ class Loss(Parameterized, ABC):
         ----------
         scores : Tensor of float, shape (B, m)
             Score of every pool label for every row. Half precision is computed in float32.
-        positives : Tensor of bool, shape (B, m)
-            True wherever the pool label is relevant to the row, however it got into the pool.
+        positives : Tensor of bool, shape (B, m), or Positives
+            True wherever the pool label is relevant to the row, however it got into the pool. Or
+            what `Positives.of_mask` made of it and of the weights, without ignored cells.
         row_weight : Tensor of float, shape (B,), default=None
             Non-negative weight of a row in the mean over rows; None means equal weights.
         ignored : Tensor of bool, shape (B, m), default=None
@@ -119,12 +150,15 @@ class Loss(Parameterized, ABC):
 
         self._validate_params()
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        _check_mask("positives", positives, scores)
         if ignored is not None:
             _check_mask("ignored", ignored, scores)
-            positives = positives & ~ignored
+        if not isinstance(positives, Positives):
+            _check_mask("positives", positives, scores)
+            mask = positives if ignored is None else positives & ~ignored
+            positives = Positives.of_mask(mask, row_weight, positive_weight, scores.dtype)
+        if ignored is not None:
             scores = scores.masked_fill(ignored, HIDDEN)
-        return self._loss(scores, _find_positives(scores, positives, row_weight, positive_weight))
+        return self._loss(scores, positives)
 
     def scaled(self, cosines: Tensor) -> Tensor:
         """Return cosines as `__call__` takes them; or unit vectors, whose products then are."""
@@ -162,25 +196,6 @@ def _check_mask(name: str, mask: Tensor, scores: Tensor) -> None:
             f"`{name}` must be a boolean tensor of the shape of `scores`, {tuple(scores.shape)}, "
             f"but is {mask.dtype} of shape {tuple(mask.shape)}. Pass one flag per cell."
         )
-
-
-def _find_positives(
-    scores: Tensor, mask: Tensor, row_weight: Tensor | None, positive_weight: Tensor | None
-) -> Positives:
-    import torch
-
-    n_rows, n_columns = scores.shape
-    flat = _flat_nonzero(mask)
-    rows = torch.div(flat, max(n_columns, 1), rounding_mode="floor")
-    columns = flat - rows * n_columns
-    cell_weight = scores.new_ones(len(rows))
-    if positive_weight is not None:
-        cell_weight = positive_weight[rows, columns].to(scores.dtype)
-    weight = scores.new_ones(n_rows) if row_weight is None else row_weight.to(scores.dtype)
-    has_positive = scores.new_zeros(n_rows).index_add_(0, rows, cell_weight) > 0
-    weight = weight * has_positive
-    weight = weight / weight.sum().clamp_min(torch.finfo(scores.dtype).tiny)
-    return Positives(rows, columns, _normalise(cell_weight, rows, n_rows), weight)
 
 
 def _flat_nonzero(mask: Tensor) -> Tensor:

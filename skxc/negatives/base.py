@@ -111,7 +111,17 @@ class Negatives(Parameterized, ABC):
 
 def union(groups: Sequence[Ids]) -> Ids:
     """Return the distinct labels of all groups, sorted."""
-    return np.unique(np.concatenate(groups)).astype(np.int64, copy=False)
+    return _counted(np.concatenate(groups))[0]
+
+
+def _counted(labels: Ids) -> tuple[Ids, Ids]:
+    """Return the distinct labels, sorted, and how often each occurs; sorting only rare ones."""
+    if len(labels) == 0 or labels.max() > 64 * len(labels):
+        ids, counts = np.unique(labels, return_counts=True)
+        return ids.astype(np.int64, copy=False), counts
+    counts = np.bincount(labels)
+    ids = np.flatnonzero(counts)
+    return ids, counts[ids]
 
 
 def fill_pool(groups: Sequence[Ids], size: int, rng: np.random.Generator) -> Ids:
@@ -138,7 +148,7 @@ def fill_pool(groups: Sequence[Ids], size: int, rng: np.random.Generator) -> Ids
         room = size - len(pool)
         if number > 0 and room <= min(100, size // 10):
             break
-        ids, counts = np.unique(labels, return_counts=True)
+        ids, counts = _counted(labels)
         new = ~np.isin(ids, pool)
         ids, counts = ids[new], counts[new]
         if len(ids) > room:

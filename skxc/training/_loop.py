@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skxc._params import Part, PositiveFloat, PositiveInt, params
@@ -59,8 +59,19 @@ class Task:
         """Yield the row ids of each batch of an epoch."""
         raise NotImplementedError
 
-    def backward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
-        """Compute the loss of a batch, accumulate its gradients, return the loss."""
+    def prepare(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Any:
+        """Return what `backward` takes of a batch: all that is drawn, looked up and stacked.
+
+        It reads neither what training changes nor torch's generators, because another thread calls
+        it some batches ahead.
+        """
+        return rows
+
+    def backward(self, batch: Any) -> Tensor:
+        """Compute the loss of a prepared batch, accumulate its gradients, return it detached.
+
+        It stays on its device, so that nobody waits for it.
+        """
         raise NotImplementedError
 
     def epoch_record(self) -> dict[str, float]:
@@ -224,7 +235,7 @@ def _train_epoch(
 ) -> dict[str, float]:
     # Every epoch seeds itself, and leaves the global generators as they were.
     rng = stream(plan.seed, task.name, epoch)
-    losses = []
+    losses: list[Tensor] = []
     with torch_seed(int(rng.integers(2**31)), _cuda_devices(task.modules)):
         task.refresh(epoch, rng)
         task.modules.train()
@@ -232,13 +243,15 @@ def _train_epoch(
         for number, rows in enumerate(batches):
             done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
             scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
-            losses.append(task.backward(rows, rng))
+            losses.append(task.backward(task.prepare(rows, rng)))
             if plan.max_grad_norm is not None:
                 clip_gradients(optimizers, plan.max_grad_norm)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-    return {"loss": float(np.mean(losses)) if losses else math.nan, **task.epoch_record()}
+    # Read once, at the end: no step waits for a device.
+    loss = torch.stack(losses).double().mean().item() if losses else math.nan
+    return {"loss": loss, **task.epoch_record()}
 
 
 def _cuda_devices(modules: nn.Module) -> list[int]:

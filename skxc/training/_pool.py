@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -20,9 +21,11 @@ from torch import Tensor
 from skxc._params import NonNegativeFloat, Part, params
 from skxc.batching import Batching
 from skxc.losses import Loss
+from skxc.losses.base import Positives
 from skxc.metrics._weighted import weighted_at_k
 from skxc.negatives import Negatives, Search, membership, sample_positives
 from skxc.training._loop import Task
+from skxc.utils._row_sparse import send
 
 Ids = NDArray[np.int64]
 
@@ -63,6 +66,21 @@ class Pool:
     row_weight: NDArray[np.float32]
     positive_weight: NDArray[np.float32] | None = None
     scale: float = 1.0
+
+    @cached_property
+    def targets(self) -> list[NDArray]:
+        """The fields of `Positives`, in their order, and the ignored cells where there are any."""
+        mask = self.positives if self.ignored is None else self.positives & ~self.ignored
+        weight = None if self.positive_weight is None else torch.from_numpy(self.positive_weight)
+        cells = Positives.of_mask(torch.from_numpy(mask), torch.from_numpy(self.row_weight), weight)
+        found = [tensor.numpy() for tensor in vars(cells).values()]
+        return found if self.ignored is None else [*found, self.ignored]
+
+    def sent(self, device: torch.device) -> list[Tensor]:
+        """Return `targets` on a device, to which they go once."""
+        if "_sent" not in vars(self):
+            vars(self)["_sent"] = send(self.targets, device)
+        return vars(self)["_sent"]
 
     def transposed(self) -> Pool:
         """Return the pool with labels in the place of rows: each is scored against the queries.
@@ -354,17 +372,9 @@ class PoolTask(Task):
         loss = self.settings.loss
         # Scaling the queries spares a pass over the scores, the largest array of a step.
         scores = loss.scaled(queries) @ labels.T
-        value = loss(
-            scores,
-            self._tensor(pool.positives),
-            row_weight=self._tensor(pool.row_weight),
-            ignored=self._tensor(pool.ignored),
-            positive_weight=self._tensor(pool.positive_weight),
-        )
+        sent = pool.sent(self.device)
+        value = loss(scores, Positives(*sent[:4]), ignored=sent[4] if sent[4:] else None)
         return value if pool.scale == 1 else value * pool.scale
-
-    def _tensor(self, array: NDArray | None) -> Any:
-        return None if array is None else torch.from_numpy(array).to(self.device)
 
     # ---- evaluation and state
 

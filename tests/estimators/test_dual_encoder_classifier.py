@@ -55,7 +55,7 @@ def test_a_step_against_a_loop():
     task = make_task()
     rows = np.array([0, 3, 7])
     task.modules.train()
-    loss = task.backward(rows, np.random.default_rng(0))
+    loss = float(task.backward(task.prepare(rows, np.random.default_rng(0))))
     weight = torch.tensor(task.texts, requires_grad=True)
     unit = weight / weight.norm(dim=1, keepdim=True)
     total, count = 0.0, 0
@@ -76,7 +76,7 @@ def test_dropout_is_on_the_samples():
     losses = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        losses.append(task.backward(np.arange(5), np.random.default_rng(0)))
+        losses.append(float(task.backward(task.prepare(np.arange(5), np.random.default_rng(0)))))
     assert losses[0] == losses[1] != losses[2]
 
 

@@ -65,7 +65,7 @@ def gradients(task, rows, seed=0):
     task.modules.train()
     task.modules.zero_grad()
     torch.manual_seed(seed)
-    loss = task.backward(np.array(rows), np.random.default_rng(seed))
+    loss = float(task.backward(task.prepare(np.array(rows), np.random.default_rng(seed))))
     dense = {
         name: p.grad.to_dense() if p.grad.is_sparse else p.grad
         for name, p in task.modules.named_parameters()

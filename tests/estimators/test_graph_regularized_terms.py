@@ -103,7 +103,8 @@ def step(task, rows=tuple(range(12)), seed=0):
     task.modules.train()
     task.modules.zero_grad()
     torch.manual_seed(seed)
-    loss = task.backward(np.array(rows), np.random.default_rng(seed))
+    loss = float(task.backward(task.prepare(np.array(rows), np.random.default_rng(seed))))
+    task.epoch_record()
     tokens = dict(task.modules.named_parameters())["encoder.tokens"].grad
     return loss, tokens.to_dense() if tokens.is_sparse else tokens
 

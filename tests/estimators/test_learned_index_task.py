@@ -153,14 +153,14 @@ def test_loss_against_loops(n_scored):
 def test_a_batch_of_one_row():
     task = small_task()
     rng = np.random.default_rng(0)
-    assert np.isfinite(task.backward(np.array([2]), rng))
+    assert np.isfinite(float(task.backward(task.prepare(np.array([2]), rng))))
 
 
 def test_gradients_are_where_they_must_be_and_nowhere_else():
     task = small_task(n_scored=9)
     beam = np.array([[0, 3], [0, 1], [1, 3], [3, 0], [1, 0]])
     fix_beam(task, beam)
-    task.backward(np.arange(5), np.random.default_rng(0))
+    task.backward(task.prepare(np.arange(5), np.random.default_rng(0)))
     edges = task.edges.logits.grad.to_dense().numpy()
     stored = task.edges.labels >= 0
     assert (edges[[2, 4, 5]] == 0).all()
@@ -185,7 +185,7 @@ def test_no_gradient_through_a_path_that_is_not_the_best():
     task.refresh(0, rng)
     fix_beam(task, [[0, 1]])
     task.clusters.weight.data.zero_()
-    task.backward(np.array([0]), rng)
+    task.backward(task.prepare(np.array([0]), rng))
     gradient = edges.logits.grad.to_dense().numpy()
     assert (gradient[0] == 0).all()
     assert (gradient[1] != 0).all()
@@ -202,7 +202,7 @@ def test_a_positive_outside_the_shortlist_teaches_by_its_path_alone():
             X, y, edges, clusters, table, n_scored=2, path_loss_weight=path_loss_weight
         )
         task.refresh(0, rng)
-        task.backward(np.array([0]), rng)
+        task.backward(task.prepare(np.array([0]), rng))
         return edges.logits.grad.to_dense().numpy()[0], task.table.weight.grad.coalesce()
 
     with_it, table = gradient(1.0)
@@ -464,7 +464,7 @@ def test_a_step_scores_the_positives_and_a_sample_of_the_others():
     touched = set()
     for seed in range(20):
         task.table.weight.grad = None
-        task.backward(np.array([1]), np.random.default_rng(seed))
+        task.backward(task.prepare(np.array([1]), np.random.default_rng(seed)))
         labels = task.table.weight.grad.coalesce().indices()[0].tolist()
         assert len(labels) == 4
         reached = set(np.unique(task.edges.labels[[0, 1, 2, 4, 5]]).tolist())

@@ -40,14 +40,18 @@ class ToyTask(Task):
     def batches(self, epoch, rng):
         return iter(np.split(rng.permutation(12), 3))
 
-    def backward(self, rows, rng):
+    def prepare(self, rows, rng):
+        return rows, float(rng.random())
+
+    def backward(self, batch):
+        rows, drawn = batch
         self.seen.append(rows.tolist())
         self.modes.append(self.layer.training)
-        noise = 0.1 * torch.randn(len(rows)) + 0.1 * float(rng.random()) + float(self.memory.sum())
+        noise = 0.1 * torch.randn(len(rows)) + 0.1 * drawn + float(self.memory.sum())
         guess = self.layer(self.X[rows])[:, 0] + self.table(torch.from_numpy(rows))[:, 0]
         loss = (guess - self.y[rows] - noise).pow(2).mean()
         loss.backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def evaluate(self):
         self.layer.eval()

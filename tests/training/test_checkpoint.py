@@ -176,10 +176,10 @@ class TableTask(Task):
     def batches(self, epoch, rng):
         return iter([np.arange(3), np.arange(3, 6)])
 
-    def backward(self, rows, rng):
+    def backward(self, rows):
         loss = self.table(rows).pow(2).sum()
         loss.backward()
-        return float(loss.detach())
+        return loss.detach()
 
 
 def test_bfloat16_tables_resume_exactly(tmp_path):

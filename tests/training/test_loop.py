@@ -49,7 +49,7 @@ def test_one_step_by_hand(toy_task):
             factor = warmup_then_decay((step + 0.5) / 3)
             dense.param_groups[0]["lr"] = 0.1 * factor
             sparse.param_groups[0]["lr"] = 0.2 * factor
-            twin.backward(rows, rng)
+            twin.backward(twin.prepare(rows, rng))
             for optimizer in (dense, sparse):
                 optimizer.step()
                 optimizer.zero_grad()
@@ -195,7 +195,7 @@ def test_what_a_task_must_write():
     for call in (
         task.parameter_groups,
         lambda: task.batches(0, None),
-        lambda: task.backward(None, None),
+        lambda: task.backward(task.prepare(None, None)),
         task.evaluate,
     ):
         with pytest.raises(NotImplementedError):

@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from skxc._params import MadeBy, NonNegativeInt, OneOf, Part, params
 from skxc.estimators._dual_encoder.task import JointVectors
 from skxc.training import LabelVectors, PoolSettings, PoolTask
 from skxc.training._label_table import unit_rows
-from skxc.training._pool import Ids
+from skxc.training._pool import Ids, Pool
+from skxc.utils._row_sparse import send
 from skxc.utils._sparse import normalize_rows
 
 
@@ -101,15 +101,20 @@ class ClassifierTask(PoolTask):
         """Return the table."""
         return [{"params": [self.table.weight], "lr": self.learning_rate, "sparse": True}]
 
-    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
-        """Draw a pool, and accumulate the gradients of its loss."""
+    def prepare(self, rows: Ids, rng: np.random.Generator) -> tuple[Pool, NDArray[np.float32]]:
+        """Return a pool, and the vectors of its rows and queries."""
         pool = self.draw(rows, rng)
-        vectors = np.concatenate([self.samples[pool.rows], self.texts[pool.queries]])
-        queries = functional.dropout(torch.from_numpy(vectors).to(self.device), self.dropout)
+        assert pool.targets  # they are found here, and not in the step
+        return pool, np.concatenate([self.samples[pool.rows], self.texts[pool.queries]])
+
+    def backward(self, batch: tuple[Pool, NDArray[np.float32]]) -> Tensor:
+        """Accumulate the gradients of a pool's loss."""
+        pool, vectors = batch
+        queries = functional.dropout(send([vectors], self.device)[0], self.dropout)
         labels = unit_rows(self.table(pool.labels))
         loss = self.pool_loss(functional.normalize(queries, dim=1), labels, pool)
         loss.backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def sample_vectors(self, samples: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the embeddings as they are."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, ShareBelowOne, params
 from skxc.utils._random import stream
@@ -62,7 +63,7 @@ class FixedWeights:
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self.weights = weights
 
-    def step(self, reward: float) -> None:
+    def step(self, reward: float | Tensor) -> None:
         """Ignore the reward."""
 
     def forget(self) -> None:
@@ -101,16 +102,20 @@ class BanditWeights:
         self.seed = seed
         self.mean = np.full(n_weights, max(settings.init, settings.floor))
         self.baseline = np.nan
-        self._window, self._n_steps, self._total = 0, 0, 0.0
+        self._window, self._n_steps = 0, 0
+        self._total: float | Tensor = 0.0
         self._draw()
 
-    def step(self, reward: float) -> None:
-        """Count a step's reward; the last one of a window updates the means and draws anew."""
-        self._total += reward
+    def step(self, reward: float | Tensor) -> None:
+        """Count a step's reward; the last one of a window updates the means and draws anew.
+
+        A reward on a device is read with the others at the end of the window.
+        """
+        self._total = self._total + reward
         self._n_steps += 1
         if self._n_steps < self.settings.window:
             return
-        self._update(self._total / self._n_steps)
+        self._update(float(self._total) / self._n_steps)
         self._window, self._n_steps, self._total = self._window + 1, 0, 0.0
         self._draw()
 
@@ -136,7 +141,7 @@ class BanditWeights:
 
     def get_state(self) -> dict[str, NDArray]:
         """Return means, weights and running sums as arrays."""
-        counters = [self.baseline, self._window, self._n_steps, self._total]
+        counters = [self.baseline, self._window, self._n_steps, float(self._total)]
         return {"mean": self.mean, "weights": self.weights, "counters": np.array(counters)}
 
     def set_state(self, state: dict[str, NDArray]) -> None:

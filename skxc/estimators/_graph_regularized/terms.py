@@ -13,6 +13,7 @@ Source: RAMEN (arXiv 2402.18434).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -31,10 +32,12 @@ from skxc.estimators._graph_regularized.bandit import Bandit, BanditWeights, Fix
 from skxc.estimators._graph_regularized.figures import TermFigures
 from skxc.graphs import Pruning, RandomWalk, edge_cosines, keep_edges
 from skxc.losses import LossLike, make_loss
+from skxc.losses.base import Positives
 from skxc.negatives import membership, sample_positives
 from skxc.training import PoolSettings
 from skxc.training._pool import Ids, Pool
 from skxc.utils._random import stream
+from skxc.utils._row_sparse import send
 from skxc.utils._sparse import pair_ids
 
 SIDES = ("samples", "labels")
@@ -150,8 +153,9 @@ class AnchoredPool(Pool):
 
     Attributes
     ----------
-    weights : ndarray of float, shape (n_terms,)
-        Weights of the terms at this step.
+    epoch : int
+    factor : float
+        What the schedule makes of all weights at this step.
     more_labels : ndarray of int, shape (e,)
         Labels beside the pool that take part in the label-side terms.
     anchors : ndarray of int, shape (a,)
@@ -159,7 +163,8 @@ class AnchoredPool(Pool):
     draws : list of TermDraw
     """
 
-    weights: NDArray[np.float64]
+    epoch: int
+    factor: float
     more_labels: Ids
     anchors: Ids
     draws: list[TermDraw]
@@ -224,6 +229,7 @@ class GraphRegularizedTask(DualEncoderTask):
         self.seed = seed
         self.figures = TermFigures()
         self._epoch, self._step, self._n_steps = 0, 0, 1
+        self._losses: list[Tensor] = []
 
     # ---- epochs
 
@@ -262,25 +268,29 @@ class GraphRegularizedTask(DualEncoderTask):
         graph_rng = stream(self.seed, "graph", self._epoch, self._step)
         done = (self._epoch + (self._step + 0.5) / self._n_steps) / self.n_epochs
         self._step += 1
-        weights = self.weights.weights * SCHEDULES[self.options.schedule](done)
-        self.figures.steps.append(np.array([self._epoch, *weights]))
-        return self._add_anchors(pool, weights, graph_rng)
+        factor = SCHEDULES[self.options.schedule](done)
+        return self._add_anchors(pool, factor, graph_rng)
 
-    def _add_anchors(
-        self, pool: Pool, weights: NDArray[np.float64], rng: np.random.Generator
-    ) -> AnchoredPool:
+    def _add_anchors(self, pool: Pool, factor: float, rng: np.random.Generator) -> AnchoredPool:
         more, sides = self._sides(pool, rng)
         drawn = []
         for number, term in enumerate(self.terms):
             ids, places, row_weight = sides[term.side]
-            taken = self._rows_to_draw(term, ids, rng) if weights[number] else ids[:0]
+            # Weights that learn are not known yet; none of them stays at 0.
+            counts = factor and (self.weights.learns or self.weights.weights[number])
+            taken = self._rows_to_draw(term, ids, rng) if counts else ids[:0]
             if len(taken):
                 anchors = sample_positives(term.edges, ids[taken], 1, rng)
                 drawn.append((number, ids[taken], places[taken], row_weight[taken], anchors))
         anchors = np.unique(np.concatenate([np.empty(0, np.int64), *(d[-1] for d in drawn)]))
         draws = [self._term_draw(*one, anchors) for one in drawn]
         return AnchoredPool(
-            **vars(pool), weights=weights, more_labels=more, anchors=anchors, draws=draws
+            **vars(pool),
+            epoch=self._epoch,
+            factor=factor,
+            more_labels=more,
+            anchors=anchors,
+            draws=draws,
         )
 
     def _sides(
@@ -342,37 +352,50 @@ class GraphRegularizedTask(DualEncoderTask):
             return super()._loss_of(vectors, pool)
         n_vectors = len(pool.rows) + len(pool.queries) + len(pool.labels)
         total = super()._loss_of(vectors[:n_vectors] if pool.draws else vectors, pool)
-        losses = np.full(1 + len(self.terms), np.nan)
-        losses[0] = float(total.detach())
+        weights = self.weights.weights * pool.factor
+        self.figures.steps.append(np.array([pool.epoch, *weights]))
+        losses = [total.detach(), *[total.new_tensor(math.nan)] * len(self.terms)]
         anchors = vectors[n_vectors + len(pool.more_labels) :]
         for draw in pool.draws:
             value = self._term_loss(vectors, anchors, draw)
-            losses[1 + draw.number] = float(value.detach())
-            total = total + float(pool.weights[draw.number]) * pool.scale * value
-        self.figures.losses.append(losses)
+            losses[1 + draw.number] = value.detach()
+            total = total + float(weights[draw.number]) * pool.scale * value
+        self._losses.append(torch.stack(losses))
         return total
+
+    def epoch_record(self) -> dict[str, float]:
+        """Read the losses of the epoch, at once; the record of an epoch holds none of them."""
+        if self._losses:
+            self.figures.losses += list(torch.stack(self._losses).double().cpu().numpy())
+            self._losses = []
+        return super().epoch_record()
 
     def pool_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
         """Return the loss of the task; tell the weights how well the task is solved."""
         if self.weights.learns and len(self.terms):
-            n_rows = len(pool.rows)
-            best = (queries[:n_rows].detach() @ labels.detach().T).argmax(dim=1).cpu().numpy()
-            self.weights.step(float(pool.positives[np.arange(n_rows), best].mean()))
+            n_rows, (rows, columns) = len(pool.rows), pool.sent(self.device)[:2]
+            best = (queries.detach() @ labels.detach().T).argmax(dim=1)
+            hits = (best[rows] == columns) & (rows < n_rows)
+            self.weights.step(hits.sum().double() / n_rows)
         return super().pool_loss(queries, labels, pool)
 
     def _term_loss(self, vectors: Tensor, anchors: Tensor, draw: TermDraw) -> Tensor:
         """Return the loss of a term's rows against its anchors."""
-        pruning, queries = self.pruning, vectors[torch.from_numpy(draw.rows)]
-        cosines = queries @ anchors[torch.from_numpy(draw.columns)].T
-        positives = self._tensor(draw.positives)
+        drawn = draw.positives.argmax(axis=1)  # one of every row
+        arrays = [draw.rows, draw.columns, drawn, draw.row_weight, draw.ignored]
+        rows, columns, own, weight, ignored = send(arrays, self.device)
+        cosines = vectors[rows] @ anchors[columns].T
+        cells = (torch.arange(len(own), device=self.device), own)
+        pruning = self.pruning
         if pruning is not None and self._epoch >= pruning.warmup:
             # A drawn edge that pruning would leave out by now drops its row; it is no negative.
-            positives = positives & (cosines.detach() > pruning.threshold)
+            weight = weight * (cosines.detach()[cells] > pruning.threshold)
+        weight = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        positives = Positives(*cells, torch.ones_like(weight), weight)
         return self.term_loss(
             self.term_loss.scaled(cosines),
             positives,
-            row_weight=self._tensor(draw.row_weight),
-            ignored=self._tensor(draw.ignored if draw.ignored.any() else None),
+            ignored=ignored if draw.ignored.any() else None,
         )
 
     # ---- state

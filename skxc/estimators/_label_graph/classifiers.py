@@ -13,6 +13,7 @@ Source: ECLARE (WWW 2021) and its code; its ancestor DECAF (WSDM 2021) adds text
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated
 
@@ -33,7 +34,7 @@ from skxc.estimators._label_graph.fusion import (
     weight_and_bias,
 )
 from skxc.training import LabelVectors
-from skxc.utils._row_sparse import sparse_matmul
+from skxc.utils._row_sparse import SparseMap, distinct, send, sparse_matmul
 
 
 @params
@@ -176,15 +177,43 @@ class TextComponents:
 
     def __call__(self, ids: NDArray[np.int64]) -> list[Tensor]:
         """Return the components of distinct, sorted labels, each of shape (m, dim)."""
+        texts = self.gather(ids)
+        return texts.components(self.encode(texts.rows))
+
+    def gather(self, ids: NDArray[np.int64]) -> GatheredTexts:
+        """Return the prepared texts that the components of distinct, sorted labels need."""
         parts = [sp.csr_array(hop[ids]) for hop in self.hops]
-        needed = np.unique(np.concatenate([ids, *(part.indices for part in parts)]))
-        vectors = self.encode(self.texts[needed])
-        own = vectors[torch.from_numpy(np.searchsorted(needed, ids)).to(vectors.device)]
-        return [own, *(sparse_matmul(_columns(part, needed), vectors) for part in parts)]
+        columns = [ids, *(part.indices for part in parts)]
+        needed, place = distinct(np.concatenate(columns), self.texts.shape[0])
+        own, *places = np.split(place, np.cumsum([len(c) for c in columns])[:-1])
+        maps = [
+            SparseMap(sp.csr_array((p.data, at, p.indptr), shape=(len(ids), len(needed))))
+            for p, at in zip(parts, places, strict=True)
+        ]
+        return GatheredTexts(self.texts[needed], own.astype(np.int64), maps)
 
 
-def _columns(matrix: sp.csr_array, needed: NDArray[np.integer]) -> sp.csr_array:
-    """Return the matrix over the columns `needed` only, which hold all its entries."""
-    columns = np.searchsorted(needed, matrix.indices).astype(np.int32)
-    shape = (matrix.shape[0], len(needed))
-    return sp.csr_array((matrix.data, columns, matrix.indptr), shape=shape)
+@dataclass
+class GatheredTexts:
+    """What the text components of some labels are computed from.
+
+    Attributes
+    ----------
+    rows : csr_array of shape (n, V)
+        The texts of the labels and of their neighbours, once each.
+    own : ndarray of int64, shape (m,)
+        Place of every label's own text.
+    maps : list of SparseMap, shape (m, n)
+        The hops from these texts.
+    """
+
+    rows: sp.csr_array
+    own: NDArray[np.int64]
+    maps: list[SparseMap]
+
+    def components(self, vectors: Tensor) -> list[Tensor]:
+        """Return the components that the vectors of these texts make."""
+        own, *sent = send([self.own, *(a for m in self.maps for a in m.arrays)], vectors.device)
+        for number, each in enumerate(self.maps):
+            each.tensors = sent[6 * number : 6 * number + 6]
+        return [vectors[own], *(sparse_matmul(each, vectors) for each in self.maps)]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,20 @@ from skxc.estimators._label_graph.classifiers import (
     Classifiers,
     DocumentBlock,
     FusedClassifiers,
+    GatheredTexts,
     TextComponents,
 )
 from skxc.estimators._label_graph.fusion import NAMES, Components
 from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
 from skxc.graphs import keep_edges
 from skxc.losses import LogitLoss
+from skxc.losses.base import Positives
 from skxc.negatives import membership, sample_positives
 from skxc.negatives._pairs import row_entries
 from skxc.negatives.base import union
 from skxc.training import Task, share_of_epoch
 from skxc.utils._random import stream, torch_seed
+from skxc.utils._row_sparse import send
 from skxc.utils._sparse import drop_pairs, pair_ids
 
 Ids = NDArray[np.int64]
@@ -52,6 +56,37 @@ DENSE_SHARE = 10
 OFFSET_ROWS = 256
 # Classifiers materialised at once.
 BLOCK_LABELS = 4096
+
+
+@dataclass
+class ScoredBatch:
+    """A batch, and what it is scored against.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (b,)
+    encoded : what the encoder's module takes
+        Of the rows, and of the texts below them.
+    labels : ndarray of int64
+        Sorted and distinct.
+    texts : GatheredTexts
+        Of the labels.
+    cells : ndarray of int64, shape (b, m), or None
+        Places among the labels of what each row is scored against; None: all labels.
+    positives, ignored : ndarray of bool, shape (b, m)
+        `ignored` may be None.
+    targets : list of ndarray
+        The fields of `Positives`, in their order.
+    """
+
+    rows: Ids
+    encoded: Any
+    labels: Ids
+    texts: GatheredTexts
+    cells: Ids | None
+    positives: NDArray[np.bool_]
+    ignored: NDArray[np.bool_] | None
+    targets: list[NDArray]
 
 
 class FusedClassifierTask(Task):
@@ -164,15 +199,20 @@ class FusedClassifierTask(Task):
         """Yield batches of row ids."""
         return self.row_batches.batches(epoch, rng)
 
-    def backward(self, rows: Ids, rng: np.random.Generator) -> float:
+    def prepare(self, rows: Ids, rng: np.random.Generator) -> ScoredBatch:
+        """Return a batch, and what it is scored against."""
+        return self._scored(rows, self.pool(rows, rng))
+
+    def backward(self, batch: ScoredBatch) -> Tensor:
         """Accumulate the gradients of a batch's loss."""
-        scores, positives, ignored = self.batch_scores(rows, self.pool(rows, rng))
-        weight = torch.from_numpy(self.sample_weight[rows]).to(self.device)
-        loss = self.loss(scores, positives, row_weight=weight, ignored=ignored)
-        if (share := share_of_epoch(self.sample_weight, rows)) != 1:
+        ignored = [] if batch.ignored is None else [batch.ignored]
+        sent = send([*batch.targets, *ignored], self.device)
+        hidden = sent[4] if ignored else None
+        loss = self.loss(self._scores(batch), Positives(*sent[:4]), ignored=hidden)
+        if (share := share_of_epoch(self.sample_weight, batch.rows)) != 1:
             loss = loss * share
         loss.backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def pool(self, rows: Ids, rng: np.random.Generator) -> Ids | None:
         """Return the outputs that a batch is scored against, sorted; None where there is no pool.
@@ -199,24 +239,55 @@ class FusedClassifierTask(Task):
         pool : ndarray of int, shape (m,), or None
             What all rows are scored against; None: their candidates, or all outputs.
         """
+        batch = self._scored(rows, pool)
+        hidden = None if batch.ignored is None else torch.from_numpy(batch.ignored).to(self.device)
+        return self._scores(batch), torch.from_numpy(batch.positives).to(self.device), hidden
+
+    def _scored(self, rows: Ids, pool: Ids | None) -> ScoredBatch:
         labels, cells, positives, ignored = self._cells(rows, pool)
-        scores = self.document_vectors(rows) @ self.classifiers_of(labels).T
-        scores = scores + self.classifiers.offset
-        if cells is not None:
-            scores = scores.gather(1, torch.from_numpy(cells).to(self.device))
-        hidden = None if ignored is None else torch.from_numpy(ignored).to(self.device)
-        return scores, torch.from_numpy(positives).to(self.device), hidden
+        mask = positives if ignored is None else positives & ~ignored
+        weight = torch.from_numpy(self.sample_weight[rows])
+        targets = Positives.of_mask(torch.from_numpy(mask), weight)
+        texts = self.texts.gather(labels)
+        encoded = self.encoder.stack([self.rows[rows], texts.rows])
+        if self.encoder.module_.training:
+            encoded = self.encoder.training_batch(encoded)
+        return ScoredBatch(
+            rows=rows,
+            encoded=encoded,
+            labels=labels,
+            texts=texts,
+            cells=cells,
+            positives=positives,
+            ignored=ignored,
+            targets=[tensor.numpy() for tensor in vars(targets).values()],
+        )
+
+    def _scores(self, batch: ScoredBatch) -> Tensor:
+        # Documents and labels at once: a token's vector is read, and moved, once.
+        vectors = self._encode(batch.encoded)
+        documents, texts = vectors[: len(batch.rows)], vectors[len(batch.rows) :]
+        classifiers = self._classifiers(batch.labels, batch.texts.components(texts))
+        scores = self._documents(documents) @ classifiers.T + self.classifiers.offset
+        if batch.cells is None:
+            return scores
+        return scores.gather(1, *send([batch.cells], self.device))
 
     def document_vectors(self, rows: Ids) -> Tensor:
         """Return the documents of training rows at unit length, shape (b, dim)."""
-        return functional.normalize(self.document(self._encode(self.rows[rows])), dim=1)
+        return self._documents(self._encode(self.rows[rows]))
+
+    def _documents(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(self.document(vectors), dim=1)
 
     def classifiers_of(self, labels: Ids) -> Tensor:
         """Return the classifiers of distinct, sorted labels, ``w_l / (|w_l| temperature)``."""
-        classifiers = self.classifiers(labels, self.texts(labels))
-        return self.loss.scaled(functional.normalize(classifiers, dim=1))
+        return self._classifiers(labels, self.texts(labels))
 
-    def _encode(self, prepared: sp.csr_array) -> Tensor:
+    def _classifiers(self, labels: Ids, texts: list[Tensor]) -> Tensor:
+        return self.loss.scaled(functional.normalize(self.classifiers(labels, texts), dim=1))
+
+    def _encode(self, prepared: Any) -> Tensor:
         vectors = self.encoder.module_(prepared)
         return vectors if self.trains_encoder else vectors.detach()
 

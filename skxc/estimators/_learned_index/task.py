@@ -175,12 +175,19 @@ class LearnedIndexTask(Task):
 
     # ---- one step
 
-    def backward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
+    def prepare(
+        self, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Any, NDArray[np.int64], np.random.Generator]:
+        """Return the texts and ids of a batch, and a stream for what the search draws."""
+        texts = self.encoder.training_batch(self.samples[rows])
+        return texts, rows, np.random.default_rng(int(rng.integers(2**63)))
+
+    def backward(self, batch: tuple[Any, NDArray[np.int64], np.random.Generator]) -> Tensor:
         """Search as the model does now, and accumulate the gradients of the loss."""
-        vectors = self.encoder.unit_vectors(self.samples[rows], self.precision)
-        loss = self.loss(vectors, rows, rng)
+        texts, rows, rng = batch
+        loss = self.loss(self.encoder.unit_vectors(texts, self.precision), rows, rng)
         loss.backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def loss(self, vectors: Tensor, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """Return the loss of unit vectors of rows."""
