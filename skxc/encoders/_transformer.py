@@ -2,11 +2,14 @@
 
 Texts are tokenised once; a batch is padded to its own longest row. bfloat16 autocast is on where
 the hardware has it. The saved state is weights, configuration and tokenizer as numbers and JSON, so
-that loading needs neither the folder nor any code from a file.
+that loading needs neither the folder nor any code from a file. Folders are read without remote code
+and without pickles (see `_transformer_config`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import field
 from functools import cached_property
 from os import PathLike
@@ -17,6 +20,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc._params import PositiveInt, params
+from skxc.encoders._transformer_config import build, read, safe_config, shapes
 from skxc.encoders.base import Encoder, Rows
 
 if TYPE_CHECKING:
@@ -97,24 +101,39 @@ class TransformerEncoder(Encoder):
     rows_at_once = 256
 
     def _learn(self, *collections: Rows) -> None:
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoTokenizer, PretrainedConfig
 
         if any(sp.issparse(rows) for rows in collections):
             raise ValueError(
                 "`X` must hold texts for a transformer, but is a feature matrix. Pass texts, or "
                 'use encoder="bag".'
             )
+        with self._readable():
+            # Not AutoConfig, which builds what the file asks for before anybody can look at it.
+            config = safe_config(PretrainedConfig.get_config_dict(self.model)[0])
+            self.config_ = config.to_dict()
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.model, config=config, use_fast=True, trust_remote_code=False
+            )
+            self.tokenizer_json_ = tokenizer.backend_tokenizer.to_str()
+        self.dim_ = self._config.hidden_size
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Let whatever the library stumbles over in a folder be a ValueError."""
         try:
-            config = AutoConfig.from_pretrained(self.model)
-            tokenizer = AutoTokenizer.from_pretrained(self.model, use_fast=True)
-        except (OSError, ValueError) as error:
+            yield
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
                 f"`encoder` must be a transformer's folder or name, but {self.model!r} cannot be "
-                "read. Pass a folder with config.json, tokenizer and weights."
+                f"read ({reason[:500]}). Pass a folder with config.json, a fast tokenizer and "
+                "safetensors weights."
             ) from error
-        self.tokenizer_json_ = tokenizer.backend_tokenizer.to_str()
-        self.config_ = config.to_dict()
-        self.dim_ = config.hidden_size
+
+    @property
+    def _config(self) -> Any:
+        return safe_config(self.config_)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -127,7 +146,7 @@ class TransformerEncoder(Encoder):
 
     def _check_loaded(self) -> None:
         super()._check_loaded()
-        if hasattr(self, "module_") and self.dim_ != self.config_["hidden_size"]:
+        if hasattr(self, "module_") and self.dim_ != self._config.hidden_size:
             raise ValueError("`dim_` of TransformerEncoder must be that of `config_`")
 
     def prepare(self, rows: Rows) -> TokenRows:
@@ -150,15 +169,18 @@ class TransformerEncoder(Encoder):
         return np.diff(cache.offsets)
 
     def _build(self) -> nn.Module:
-        from transformers import AutoModel
-
-        return self._wrap(AutoModel.from_pretrained(self.model))
+        with self._readable():
+            return self._wrap(read(self.model, self._config))
 
     def _skeleton(self) -> nn.Module:
-        from transformers import AutoConfig, AutoModel
-
         # Not on the meta device: constants such as position ids are in no state.
-        return self._wrap(AutoModel.from_config(AutoConfig.for_model(**self.config_)))
+        return self._wrap(build(self._config))
+
+    def _restore(self, arrays: dict[str, NDArray]) -> None:
+        stored = {name.removeprefix("model."): array.shape for name, array in arrays.items()}
+        if stored != {name: tuple(shape) for name, shape in shapes(self._config).items()}:
+            raise ValueError("`module_arrays` of TransformerEncoder must be those of `config_`")
+        super()._restore(arrays)
 
     def _wrap(self, model: Any) -> nn.Module:
         from skxc.encoders._transformer_module import TransformerModule

@@ -1,8 +1,11 @@
+import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import safetensors.torch
 import scipy.sparse as sp
 
 torch = pytest.importorskip("torch")
@@ -116,8 +119,6 @@ def test_weights_are_float32_whatever_the_folder_holds(tiny_transformer, tmp_pat
 
 
 def test_state_needs_no_folder(tiny_transformer, texts, tmp_path):
-    import shutil
-
     shutil.copytree(tiny_transformer, tmp_path / "model")
     encoder = TransformerEncoder(str(tmp_path / "model"), max_length=4).fit(texts)
     expected = encoder.encode(encoder.prepare(texts))
@@ -140,7 +141,7 @@ def test_groups_by_decay(tiny_transformer):
 def test_mistakes(tiny_transformer, tmp_path):
     with pytest.raises(ValueError, match="must hold texts for a transformer"):
         TransformerEncoder(tiny_transformer).fit(sp.csr_array(np.eye(3)))
-    with pytest.raises(ValueError, match=r"cannot be read\. Pass a folder with config\.json"):
+    with pytest.raises(ValueError, match=r"cannot be read .* Pass a folder with config\.json"):
         TransformerEncoder(str(tmp_path)).fit(["red"])
 
 
@@ -157,3 +158,77 @@ def test_lengths_of_rows(tiny_transformer):
     cache = encoder.prepare(["wine", "red wine tree", ""])
     assert encoder.row_lengths(cache).tolist() == [3, 5, 2]
     assert BagEncoder().fit(["wine"]).row_lengths(cache) is None
+
+
+# ---- folders of others
+
+
+def changed(tiny_transformer, folder, **settings):
+    """Copy the folder, with other settings in config.json."""
+    shutil.copytree(tiny_transformer, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return str(folder)
+
+
+CODE = "open({!r}, 'w').close()\nimport transformers\nclass Model(transformers.BertModel): pass\n"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"auto_map": {"AutoModel": "foreign.Model", "AutoConfig": "foreign.Model"}},
+        {"attn_implementation": "someone/kernel", "_attn_implementation": "someone/kernel"},
+        {"quantization_config": {"quant_method": "none-such"}, "num_labels": 10**12},
+        {"return_dict": False, "output_attentions": True, "dtype": "float16"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_a_folder_asks_for_beside_its_model_is_left_out(
+    tiny_transformer, texts, tmp_path, monkeypatch, settings
+):
+    folder = changed(tiny_transformer, tmp_path / "model", **settings)
+    (tmp_path / "model" / "foreign.py").write_text(CODE.format(str(tmp_path / "ran")))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on standard input"))
+    encoder = TransformerEncoder(folder).fit(texts)
+    expected = TransformerEncoder(tiny_transformer).fit(texts)
+    again = TransformerEncoder("gone")
+    again.__setstate__(expected.__getstate__() | {"config_": expected.config_ | settings})
+    for each in (encoder, again):
+        assert each.module_.model.config._attn_implementation in ("sdpa", "eager")
+        np.testing.assert_array_equal(
+            each.encode(each.prepare(texts)), expected.encode(expected.prepare(texts))
+        )
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "none-such"}, "none-such"),
+        ({"model_type": "clip"}, "must be a single encoder of texts"),
+        ({"vocab_size": 10**9}, "`vocab_size` must be at most"),
+        ({"vocab_size": 10**7}, "weights in"),
+        ({"num_hidden_layers": 10**6}, "at most 1024 layers"),
+        ({"hidden_size": 24}, "cannot be read"),
+    ],
+    ids=str,
+)
+def test_sizes_for_which_nothing_is_stored(tiny_transformer, texts, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        TransformerEncoder(changed(tiny_transformer, tmp_path / "a", **settings)).fit(texts)
+    assert "\n" not in str(caught.value)
+    state = TransformerEncoder(tiny_transformer).fit(texts).__getstate__()
+    with pytest.raises(ValueError, match=r"must (be|have)|model"):
+        TransformerEncoder("b").__setstate__(state | {"config_": state["config_"] | settings})
+
+
+def test_weights_are_safetensors_only(tiny_transformer, texts, tmp_path):
+    folder = changed(tiny_transformer, tmp_path / "model")
+    (weights,) = (tmp_path / "model").glob("*.safetensors")
+    torch.save(safetensors.torch.load_file(weights), tmp_path / "model" / "pytorch_model.bin")
+    content = weights.read_bytes()
+    for damage in (None, content[:-9], b"no weights", b"\xff" * 64):
+        weights.unlink() if damage is None else weights.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"cannot be read .*safetensors weights\."):
+            TransformerEncoder(folder).fit(texts)
