@@ -191,16 +191,17 @@ def siamese_xml(*, scale: Scale = "laptop", **params: Any) -> DualEncoderXC:
 def ramen(*, scale: Scale = "laptop", **params: Any) -> GraphRegularizedXC:
     """Return RAMEN as a `GraphRegularizedXC`: a triplet loss per metadata graph and side.
 
-    Task and terms have the triplet loss and the batches of `ngame`, and there are no classifiers. A
-    bandit sets the weights of the terms, which do not fade. A random walk adds edges, and the
-    encoder prunes them.
+    Graphs take part beside the task. Task and terms have the triplet loss and the batches of
+    `ngame`, and there are no classifiers. A bandit sets the weights of the terms, which do not
+    fade. A random walk adds edges, and the encoder prunes them.
 
     Parameters
     ----------
     scale : {"laptop", "paper"}, default="laptop"
         "paper": 300 epochs in batches of 1,024; edges are pruned from epoch 10 on, every 5 epochs;
         a transformer learns at 2e-4. These are the settings of LF-WikiSeeAlsoTitles-320K. On a
-        laptop edges are pruned from epoch 4 on, every 2 epochs.
+        laptop edges are pruned from epoch 4 on, every 2 epochs, and the bandit's windows and steps
+        fit the length of the training.
     **params : dict
         Parameters of `skxc.GraphRegularizedXC` to replace, also nested ones.
 
@@ -213,17 +214,26 @@ def ramen(*, scale: Scale = "laptop", **params: Any) -> GraphRegularizedXC:
     Not reproduced: a walk step by step; here its law is summed up, and it adds edges without
     removing any. One drawn positive label per row in the loss; here all that are in the pool count.
     Clusters that double every 25 epochs; here they double as in NGAME. Anchors with the text of a
-    row or of one of its labels take no part, where the paper does not say.
+    row, of its labels or of their training rows take no part, and anchors of one text are one
+    anchor, where the paper does not say. A row's own label text earns the bandit no reward.
 
     References
     ----------
     "Graph Regularized Encoder Training for Extreme Classification", arXiv 2402.18434.
     """
     paper = _is_paper(scale)
+    bandit = Bandit(
+        learning_rate=0.01 if paper else "auto",
+        init=0.1,
+        floor=0.1,
+        scale=0.1,
+        window=20 if paper else "auto",
+        decay=0.8,
+    )
     terms = GraphTerms(
-        loss=Triplet(margin=0.3, n_hard=10, temperature=0.1),
-        weights=Bandit(learning_rate=0.01, init=0.1, floor=0.1, scale=0.1, window=20, decay=0.8),
         schedule="constant",
+        loss=Triplet(margin=0.3, n_hard=10, temperature=0.1),
+        weights=bandit,
         walk=RandomWalk(restart=0.8, length=400, top_k=10, hub_threshold=500),
         prune=Pruning(warmup=10 if paper else 4, interval=5 if paper else 2, threshold=0.0),
     )

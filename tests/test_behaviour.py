@@ -270,7 +270,7 @@ GRAPHS = {
     ),
     "GraphRegularizedXC": GraphRegularizedXC(n_epochs=5, votes=False),
     "GraphRegularizedXC, anchors": GraphRegularizedXC(
-        n_epochs=8, votes=False, terms=GraphTerms(random_labels=True)
+        n_epochs=5, votes=False, terms=GraphTerms(n_epochs=10)
     ),
     "LabelGraphXC": LabelGraphXC(n_epochs=2),
     "UnifiedXC": UnifiedXC(n_epochs=5),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from skxc.benchmark._ceiling import anchor_scores, ceiling
 from skxc.benchmark._data import (
     NO_GRAPH,
     GraphChoice,
@@ -27,8 +28,10 @@ __all__ = [
     "NO_GRAPH",
     "GraphChoice",
     "add_run_arguments",
+    "anchor_scores",
     "build_estimator",
     "by_frequency",
+    "ceiling",
     "fit",
     "fit_arguments",
     "load_folder",

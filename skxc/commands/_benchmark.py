@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import scipy.sparse as sp
 from tqdm import tqdm
 
-from skxc.benchmark import add_run_arguments, load_folder, run, summary_table, write_line
+from skxc.benchmark import (
+    NO_GRAPH,
+    add_run_arguments,
+    anchor_scores,
+    ceiling,
+    load_folder,
+    run,
+    summary_table,
+    write_line,
+)
 from skxc.benchmark._run import check_run
 from skxc.commands._options import add_encoding, add_graph_arguments, graph_choice, new_parser
 
@@ -27,7 +38,8 @@ examples:
   python -m skxc benchmark FOLDER "KNeighborsXC()" "DualEncoderXC(n_epochs=5)" --seed 0 1 2
   python -m skxc benchmark FOLDER "DualEncoderXC()" --graph tag,section --shuffle-graph
   python -m skxc benchmark FOLDER "KNeighborsXC(n_neighbors=10)" --json results.jsonl
-  python -m skxc benchmark FOLDER "DualEncoderXC(temperature=0.1)" --hold-out 2000
+  python -m skxc benchmark FOLDER "DualEncoderXC(n_epochs=9)" --hold-out 2000
+  python -m skxc benchmark FOLDER "DualEncoderXC()" --graph tag --ceiling --hold-out 2000
 """
 
 
@@ -45,6 +57,12 @@ def add_parser(subparsers: Any) -> None:
     add_encoding(parser)
     add_graph_arguments(parser)
     parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="fit without the graph, and print also what adding the anchors of held-out rows "
+        "themselves would give at most",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="append the lines to this file too"
     )
     parser.add_argument(
@@ -60,18 +78,47 @@ def run_all(options: argparse.Namespace) -> int:
     """Run the subcommand; return 1 if any of the runs failed."""
     rows = {name: getattr(options, name) for name in ("hold_out", "texts", "encoding")}
     data, graph = load_folder(options.folder, **rows), graph_choice(options)
+    if options.ceiling:
+        _check_ceiling(options)
+    given = NO_GRAPH if options.ceiling else graph
     for estimator in dict.fromkeys(options.estimators):
-        check_run(data, estimator, graph)  # before the first process starts
+        check_run(data, estimator, given)  # before the first process starts
     plan = [(estimator, seed) for estimator in options.estimators for seed in options.seed]
     records = []
     for number, (estimator, seed) in enumerate(tqdm(plan, desc="benchmark", unit="run"), start=1):
         path = options.predictions
         if path is not None and len(plan) > 1:
             path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        record = run(
-            options.folder, estimator, seed=seed, graph=graph, predictions=path, data=data, **rows
-        )
-        write_line(record, options.json)
-        records.append(record)
+        with tempfile.TemporaryDirectory(prefix="skxc-") as scratch:
+            kept = path or Path(scratch) / "predictions.npz"
+            record = run(
+                options.folder,
+                estimator,
+                seed=seed,
+                graph=given,
+                predictions=kept,
+                data=data,
+                **rows,
+            )
+            found = [record]
+            if options.ceiling and "error" not in record:
+                anchors = anchor_scores(options.folder, graph, options.hold_out, seed=seed)
+                best = ceiling(sp.csr_array(sp.load_npz(kept)), data, anchors)
+                what = ("dataset", "hold_out", "estimator", "seed")
+                name = {"graph": f"{graph.name} (ceiling)"}
+                found.append({key: record[key] for key in what} | name | best)
+        for line in found:
+            write_line(line, options.json)
+        records += found
     sys.stderr.write("\n" + summary_table(records) + "\n")
     return int(any("error" in record for record in records))
+
+
+def _check_ceiling(options: argparse.Namespace) -> None:
+    """Raise ValueError unless there are anchors, and rows whose anchors are known."""
+    if not options.graph:
+        raise ValueError("--ceiling needs anchors of samples. Add --graph NAME.")
+    if options.hold_out is None:
+        raise ValueError(
+            "--ceiling scores training rows, since only their anchors are known. Add --hold-out N."
+        )

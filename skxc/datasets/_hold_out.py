@@ -15,6 +15,13 @@ from skxc.datasets._dataset import Anchors, XCDataset
 from skxc.datasets._ones import ones
 
 
+def split_rows(
+    data: XCDataset, n_rows: int, *, random_state: int = 7
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the training rows that `hold_out` makes test rows, and those that it leaves."""
+    return _parts(data, n_rows, random_state)[:2]
+
+
 def hold_out(data: XCDataset, n_rows: int, *, random_state: int = 7) -> XCDataset:
     """Return the data set with some of its training rows as its test rows.
 
@@ -49,6 +56,30 @@ def hold_out(data: XCDataset, n_rows: int, *, random_state: int = 7) -> XCDatase
     names, a pair (a, b) whose reverse (b, a) is a training pair is no label of the held-out row but
     joins its filter.
     """
+    held, kept, answers, excluded = _parts(data, n_rows, random_state)
+    return replace(
+        data,
+        train_labels=data.train_labels[kept],
+        test_labels=answers,
+        train_texts=_take(data.train_texts, kept),
+        test_texts=_take(data.train_texts, held),
+        train_features=_take(data.train_features, kept),
+        test_features=_take(data.train_features, held),
+        train_ids=_take(data.train_ids, kept),
+        test_ids=_take(data.train_ids, held),
+        train_filter=_take(data.train_filter, kept),
+        test_filter=excluded.astype(bool).astype(np.float32),
+        anchors={
+            name: Anchors(nodes.sample_anchors[kept], nodes.label_anchors, nodes.texts)
+            for name, nodes in data.anchors.items()
+        },
+    )
+
+
+def _parts(
+    data: XCDataset, n_rows: int, random_state: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], sp.csr_array, sp.csr_array]:
+    """Return the rows to hold out, the others, and labels and filter of the former."""
     if not 0 < n_rows < data.n_train:
         raise ValueError(
             f"`n_rows` must be between 1 and {data.n_train - 1}, one less than the training rows, "
@@ -65,24 +96,7 @@ def hold_out(data: XCDataset, n_rows: int, *, random_state: int = 7) -> XCDatase
             f"`n_rows` must leave rows with labels in both parts, but {n_rows} of {data.n_train} "
             "rows do not. Hold out more rows."
         )
-    held = held[left]
-    return replace(
-        data,
-        train_labels=data.train_labels[kept],
-        test_labels=answers[left],
-        train_texts=_take(data.train_texts, kept),
-        test_texts=_take(data.train_texts, held),
-        train_features=_take(data.train_features, kept),
-        test_features=_take(data.train_features, held),
-        train_ids=_take(data.train_ids, kept),
-        test_ids=_take(data.train_ids, held),
-        train_filter=_take(data.train_filter, kept),
-        test_filter=sp.csr_array(excluded)[left].astype(bool).astype(np.float32),
-        anchors={
-            name: Anchors(nodes.sample_anchors[kept], nodes.label_anchors, nodes.texts)
-            for name, nodes in data.anchors.items()
-        },
-    )
+    return held[left], kept, answers[left], sp.csr_array(excluded)[left]
 
 
 def _split(

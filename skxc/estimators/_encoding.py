@@ -19,6 +19,7 @@ from skxc.estimators._neural import NeuralFit
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
 from skxc.indices import ExactIndex
+from skxc.labels import AnchorGraph
 from skxc.training import (
     HeldOut,
     LabelQueries,
@@ -197,8 +198,8 @@ def label_graph(data: TrainingSet) -> sp.csr_array | None:
 
 
 def graph_settings(data: TrainingSet, queries: LabelQueries | None) -> dict[str, Any]:
-    """Return what a label graph changes about pools of labels."""
-    if queries is None:
+    """Return what a label graph changes about pools of labels; nothing where it is of anchors."""
+    if queries is None or isinstance(data.graph, AnchorGraph):
         return {}
     return {
         "graph": label_graph(data),

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -44,7 +45,10 @@ BASE = {
     "calibration": "held_out",
 }
 EARLY = Pruning(warmup=1, interval=1)
-QUICK = {**BASE, "terms": GraphTerms(prune=EARLY)}
+FIRST = GraphTerms(n_epochs=2)
+BESIDE = GraphTerms(schedule="fade", prune=EARLY)
+QUICK = {**BASE, "terms": FIRST}
+SCHEDULES = {"first": FIRST, "beside": BESIDE}
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +63,12 @@ def sides(data):
 
 def fit(data, model=GraphRegularizedXC, X=None, label_features=None, edges=None, **params):
     """Return a quickly trained model; parameters of terms may be given by their names alone."""
-    terms = {name: params.pop(name) for name in list(params) if name in GraphTerms().get_params()}
+    names = GraphTerms().get_params()
+    terms = {
+        name: params.pop(name) for name in list(params) if name in names and name != "n_epochs"
+    }
     if issubclass(model, GraphRegularizedXC):
-        params.setdefault("terms", GraphTerms(**{"prune": EARLY, **terms}))
+        params.setdefault("terms", clone(FIRST).set_params(**terms))
     return model(**{**BASE, **params}).fit(
         data.train_texts if X is None else X,
         data.train_labels,
@@ -90,27 +97,35 @@ def losses(model):
 
 
 @pytest.mark.parametrize("label_vectors", [False, ClassifierStage(n_epochs=2), "joint"])
-@pytest.mark.parametrize("case", ["no graph", "no edge", "weights 0"])
+@pytest.mark.parametrize("case", ["no graph", "no edge", "no edge beside", "weights 0"])
 def test_without_a_graph_the_model_is_the_dual_encoder(data, case, label_vectors):
     given = sides(data)
     empty = {
         "graph": AnchorGraph(0 * given["graph"].to_csr(), texts=given["graph"].texts),
         "sample_graph": 0 * given["sample_graph"],
     }
-    edges = {"no graph": {}, "no edge": empty, "weights 0": given}[case]
-    weights = 0.0 if case == "weights 0" else None
+    edges = {"no graph": {}, "weights 0": given}.get(case, empty)
+    terms = BESIDE if case == "no edge beside" else FIRST
+    if case == "weights 0":
+        terms = clone(BESIDE).set_params(weights=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GraphWarning)
-        model = fit(data, edges=edges, weights=weights, label_vectors=label_vectors)
+        model = fit(data, edges=edges, terms=terms, label_vectors=label_vectors)
     base = fit(data, DualEncoderXC, edges={}, label_vectors=label_vectors)
     assert losses(model) == losses(base)
     assert model.edge_survival_["epoch"].size == (2 if case == "weights 0" else 0)
     assert_same_model(model, base, data.test_texts)
 
 
-def test_the_graph_is_neither_kept_nor_needed(data):
+def test_by_default_all_but_the_terms_is_the_dual_encoder():
+    ours, base = (cls().get_params(deep=False) for cls in (GraphRegularizedXC, DualEncoderXC))
+    assert ours == base | {"terms": None}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_graph_is_neither_kept_nor_needed(data, schedule):
     given = sides(data)
-    model = fit(data, edges=given)
+    model = fit(data, edges=given, terms=SCHEDULES[schedule])
     before = model.predict_topk(data.test_texts, k=5)
     size = len(pickle.dumps(model))
     del given
@@ -125,22 +140,41 @@ def test_the_graph_is_neither_kept_nor_needed(data):
         model.predict(data.test_texts, graph=sides(data)["graph"])
 
 
-def test_a_graph_changes_the_model(data):
-    model, base = fit(data), fit(data, edges={})
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_graph_changes_the_model(data, schedule):
+    model, base = fit(data, terms=SCHEDULES[schedule]), fit(data, edges={})
     assert losses(model) != losses(base)
     assert not np.array_equal(model.label_embeddings_, base.label_embeddings_)
+
+
+def test_the_graph_is_learned_before_the_task(data):
+    model, base = fit(data, n_epochs=1), fit(data, edges={}, n_epochs=1)
+    first = model.loss_history_["graph"]
+    assert first.shape == (2,)
+    assert first[1] < first[0]
+    assert model.loss_history_["task"].tolist() == losses(model)
+    assert list(model.graph_weights_) == ["epoch"]
+    # Texts that share a topic are alike before the task has seen any label.
+    assert losses(model)[0] < losses(base)[0]
+
+
+def test_early_stopping_watches_the_task_while_the_graph_is_learned(data):
+    model = fit(data, n_epochs=40, terms=GraphTerms(n_epochs=30), training=Training(patience=1))
+    assert 2 <= len(model.loss_history_["graph"]) < 30
 
 
 def test_label_queries_beside_the_terms(data):
     edges = {"graph": LabelGraph(data.true_graph)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GraphWarning)
-        plain, both = (fit(data, edges=edges, label_queries=q) for q in (False, LabelQueries()))
+        plain, both = (fit(data, edges=edges, label_queries=q) for q in (False, None))
     assert plain.masked_fraction_ == 0 < both.masked_fraction_
     assert losses(plain) != losses(both)
-    assert sorted(both.graph_weights_) == ["epoch", "labels (labels)"]
+    assert both.loss_history_["graph"].tolist() == plain.loss_history_["graph"].tolist()
+    # Anchors with texts are no graph between labels.
+    assert losses(fit(data)) == losses(fit(data, label_queries=False))
     with pytest.raises(ValueError, match="`label_queries` needs a graph between labels"):
-        fit(data, label_queries=None)
+        fit(data, label_queries=LabelQueries())
 
 
 # ---- inputs
@@ -166,10 +200,9 @@ def test_graph_and_sample_graph_need_each_other_or_warn(data):
         fit(data)
         fit(data, edges={})
         fit(data, edges={"graph": given["graph"]}, sides="labels")
-        fit(data, prune=Pruning(warmup=2))
-        fit(data, prune=False)
+        fit(data, schedule="fade", prune=Pruning(warmup=2))
     with pytest.warns(GraphWarning, match="never pruned: training has 3 epochs"):
-        fit(data, prune=Pruning(warmup=3))
+        fit(data, schedule="fade", prune=Pruning(warmup=3))
 
 
 def test_labels_without_edges_have_no_term(data):
@@ -177,20 +210,22 @@ def test_labels_without_edges_have_no_term(data):
     samples_only = {**given, "graph": AnchorGraph(None, texts=given["graph"].texts)}
     with warnings.catch_warnings():
         warnings.simplefilter("error", GraphWarning)
-        plain = fit(data, edges=samples_only)
+        plain = fit(data, edges=samples_only, schedule="fade")
     assert sorted(plain.graph_weights_) == ["anchors (samples)", "epoch"]
-    assert losses(plain) == losses(fit(data, sides="samples"))
+    assert losses(plain) == losses(fit(data, sides="samples", schedule="fade"))
+    assert losses(fit(data, edges=samples_only)) == losses(fit(data, sides="samples"))
 
 
 @pytest.mark.parametrize("holder", [AnchorGraph, LabelGraph, lambda graph: graph])
 def test_anchors_that_are_the_labels(data, holder):
     raw = sp.csr_array(data.true_graph)
     rows = sp.csr_array(data.train_labels @ raw)
-    model = fit(data, edges={"graph": holder(raw), "sample_graph": rows})
-    expected = fit(data, edges={"graph": LabelGraph(raw), "sample_graph": rows})
-    assert losses(model) == losses(expected)
+    for schedule in ("first", "fade"):
+        model = fit(data, edges={"graph": holder(raw), "sample_graph": rows}, schedule=schedule)
+        given = {"graph": LabelGraph(raw), "sample_graph": rows}
+        assert losses(model) == losses(fit(data, edges=given, schedule=schedule))
+        assert losses(model) != losses(fit(data, edges={}))
     assert sorted(model.graph_weights_) == ["epoch", "labels (labels)", "labels (samples)"]
-    assert losses(model) != losses(fit(data, edges={}))
 
 
 def test_a_label_is_never_a_negative_of_itself_or_of_its_rows(data):
@@ -208,18 +243,61 @@ def test_equal_texts_are_hidden(data):
     texts[0], texts[1] = data.train_texts[5], data.label_texts[7]
     graph = AnchorGraph(given["graph"].to_csr(), texts=texts)
     (samples, labels), training = terms_of(data, {**given, "graph": graph})
-    assert np.argwhere(labels.hidden.toarray()).tolist() == [[7, 1]]
-    own = np.flatnonzero(data.train_texts[5] == training.X)
-    expected = {(row, 0) for row in own}
-    expected |= {(row, 1) for row in np.flatnonzero(training.y.toarray()[:, 7])}
+    own, y = np.flatnonzero(data.train_texts[5] == training.X), training.y.toarray()
+    # Own texts, and those of a sample's labels and of a label's samples: both sides are mirrors.
+    expected = {(row, 0) for row in own} | {(row, 1) for row in np.flatnonzero(y[:, 7])}
     assert set(map(tuple, np.argwhere(samples.hidden.toarray()))) == expected
+    expected = {(7, 1)} | {(label, 0) for label in np.flatnonzero(y[own].any(axis=0))}
+    assert set(map(tuple, np.argwhere(labels.hidden.toarray()))) == expected
+
+
+def test_anchors_of_one_text_are_one_anchor(data):
+    # No two rows are equal, which would become one.
+    data = replace(data, train_texts=[f"{i} {text}" for i, text in enumerate(data.train_texts)])
+    given = sides(data)
+    holder, n = given["graph"], given["graph"].n_anchors
+    rng = np.random.default_rng(0)
+
+    def twice(links):
+        # Every edge leads to the anchor or to its copy in another graph, or to both.
+        kind = rng.integers(3, size=links.nnz)
+        halves = []
+        for left_out in (0, 1):
+            half = links.copy()
+            half.data = (kind != left_out).astype(np.float32)
+            half.eliminate_zeros()
+            halves.append(half)
+        return sp.csr_array(sp.hstack(halves))
+
+    texts, groups = [f"anchor{i}" for i in range(n)] * 2, {"a": (0, n), "b": (n, 2 * n)}
+    links, rows = sp.csr_array(holder.to_csr()), sp.csr_array(given["sample_graph"])
+    graph = AnchorGraph(twice(links), texts=texts, groups=groups)
+    terms, _ = terms_of(data, {"graph": graph, "sample_graph": twice(rows)})
+    assert [term.name for term in terms] == [
+        "a (samples)",
+        "a (labels)",
+        "b (samples)",
+        "b (labels)",
+    ]
+    plain, _ = terms_of(data, {**given, "graph": AnchorGraph(links, texts=texts[:n])})
+    for side, expected in ((term.side, term.walked) for term in plain):
+        both = [term for term in terms if term.side == side]
+        assert max(term.walked.indices.max() for term in both) < n
+        union = sum(term.walked for term in both).toarray() > 0
+        np.testing.assert_array_equal(union[:, :n], expected.toarray() > 0)
+        for term, other in (both, both[::-1]):
+            # What the other graph links is no negative here.
+            known = (term.walked + term.hidden).toarray() > 0
+            linked = (other.walked.toarray() > 0) & (term.walked.toarray().any(axis=0))
+            assert (linked & (term.walked.toarray() == 0)).any()
+            assert known[linked].all()
 
 
 def test_cooccurrence_builds_the_label_side_from_the_training_rows(data):
-    model = fit(data, edges={"graph": "cooccurrence"}, sides="labels")
+    model = fit(data, edges={"graph": "cooccurrence"}, sides="labels", schedule="fade")
     assert sorted(model.graph_weights_) == ["epoch", "labels (labels)"]
     both = {"graph": "cooccurrence", "sample_graph": data.train_labels @ data.true_graph}
-    assert "labels (samples)" in fit(data, edges=both).graph_weights_
+    assert "labels (samples)" in fit(data, edges=both, schedule="fade").graph_weights_
     with pytest.raises(ValueError, match="39 columns but `graph` has 40"):
         fit(data, edges={**both, "sample_graph": both["sample_graph"][:, 1:]})
 
@@ -307,8 +385,7 @@ def test_a_missing_target_is_named(data):
 def test_anchors_with_texts_need_no_label_texts(data):
     with pytest.warns(UserWarning, match="there are no label texts"):
         model = GraphRegularizedXC(**QUICK).fit(data.train_texts, data.train_labels, **sides(data))
-    assert sorted(model.graph_weights_) == ["epoch", "topic (labels)", "topic (samples)"]
-    assert np.isfinite(model.loss_history_["topic (labels)"]).all()
+    assert np.isfinite(model.loss_history_["graph"]).all()
 
 
 @pytest.mark.parametrize(
@@ -324,7 +401,7 @@ def test_anchors_with_texts_need_no_label_texts(data):
 )
 def test_weights_of_graphs_are_pairs(data, weights, message):
     with pytest.raises(ValueError, match=f"`weights` of GraphTerms {message}"):
-        fit(data, weights=weights)
+        fit(data, weights=weights, schedule="fade")
 
 
 @pytest.mark.parametrize(
@@ -339,8 +416,9 @@ def test_weights_of_graphs_are_pairs(data, weights, message):
         (GraphTerms(walk=RandomWalk(restart=0)), "'restart' parameter of RandomWalk"),
         (GraphTerms(prune=0.0), "'prune' parameter of GraphTerms"),
         (GraphTerms(prune=Pruning(threshold=2)), "'threshold' parameter of Pruning"),
-        (GraphTerms(random_labels=3), "'random_labels' parameter of GraphTerms"),
-        (GraphTerms(anchor_fraction=0.0), "'anchor_fraction' parameter of GraphTerms"),
+        (GraphTerms(n_epochs=0), "'n_epochs' parameter of GraphTerms"),
+        (GraphTerms(weights=0.1), "`weights` of GraphTerms is for losses beside the task"),
+        (GraphTerms(prune=EARLY), "`prune` of GraphTerms is for losses beside the task"),
         (GraphTerms(weights=Bandit(learning_rate=-1)), "'learning_rate' parameter of Bandit"),
         (GraphTerms(weights=Bandit(scale=0.0)), "'scale' parameter of Bandit"),
         (GraphTerms(weights=Bandit(window=0)), "'window' parameter of Bandit"),
@@ -355,8 +433,8 @@ def test_bad_parameters(data, terms, message):
 
 def test_nested_names_make_their_parts():
     model = GraphRegularizedXC()
-    model.set_params(terms__weights__window=3, terms__prune__warmup=2, terms__sides="labels")
-    assert (model.terms.weights.window, model.terms.prune.warmup) == (3, 2)
+    model.set_params(terms__weights__window=3, terms__n_epochs=2, terms__sides="labels")
+    assert (model.terms.weights.window, model.terms.n_epochs) == (3, 2)
     assert clone(model).terms.sides == "labels"
     assert len(model.get_params(deep=False)) <= 21
     with pytest.raises(ValueError, match="`walk` of GraphTerms is False"):
@@ -441,7 +519,7 @@ def test_permuting_both_sides_together_is_the_same_graph(data):
     for first, second in zip(walked, permuted, strict=True):
         np.testing.assert_array_equal(first.walked.toarray()[:, order], second.walked.toarray())
     # The first steps move little, so other draws of the same edges give a similar loss.
-    first, second = (fit(data, edges=one, n_epochs=1, prune=False) for one in (given, edges))
+    first, second = (fit(data, edges=one, n_epochs=1) for one in (given, edges))
     for name, losses_of_epochs in first.loss_history_.items():
         np.testing.assert_allclose(losses_of_epochs, second.loss_history_[name], rtol=0.1)
 
@@ -451,7 +529,7 @@ def test_groups_have_weights_of_their_own(data):
     holder, half = given["graph"], given["graph"].n_anchors // 2
     groups = {"first": (0, half), "second": (half, holder.n_anchors)}
     two = {**given, "graph": AnchorGraph(holder.to_csr(), texts=holder.texts, groups=groups)}
-    model = fit(data, edges=two, prune=False)
+    model = fit(data, edges=two, schedule="fade")
     names = [f"{group} ({side})" for group in groups for side in ("samples", "labels")]
     assert sorted(model.graph_weights_) == sorted(["epoch", *names])
     steps = len(model.graph_weights_["epoch"])
@@ -459,7 +537,7 @@ def test_groups_have_weights_of_their_own(data):
     assert model.edge_survival_["epoch"].size == 0
     assert all(len(values) == 3 for values in model.loss_history_.values())
     weights = {"first": (0.5, 0.25), "second": (0.0, 1.0)}
-    fixed = fit(data, edges=two, weights=weights)
+    fixed = fit(data, edges=two, weights=weights, schedule="fade")
     constant = fit(data, edges=two, weights=weights, schedule="constant")
     assert {k: v[0] for k, v in constant.graph_weights_.items() if k != "epoch"} == {
         "first (samples)": 0.5,
@@ -499,10 +577,11 @@ def test_a_walk_adds_edges(data):
 
 def test_the_seed_fixes_everything(data):
     walk = RandomWalk(length=20)
-    models = [fit(data, walk=walk, random_state=seed) for seed in (0, 0, 1)]
+    for schedule in ("first", "fade"):
+        models = [fit(data, walk=walk, random_state=s, schedule=schedule) for s in (0, 0, 1)]
+        assert losses(models[0]) != losses(models[2])
+        assert_same_model(models[0], models[1], data.test_texts)
     assert losses(models[0]) == losses(models[1])
-    assert_same_model(models[0], models[1], data.test_texts)
-    assert losses(models[0]) != losses(models[2])
 
 
 # ---- state
@@ -512,8 +591,16 @@ def figures_of(model):
     return [getattr(model, name) for name in ("graph_weights_", "edge_survival_", "loss_history_")]
 
 
-def test_save_and_load(data, tmp_path):
-    model = fit(data, weights={"topic": (0.5, 1)}, loss="triplet", walk=RandomWalk())
+@pytest.mark.parametrize(
+    "terms",
+    [
+        FIRST,
+        GraphTerms(weights={"topic": (0.5, 1)}, loss="triplet", walk=RandomWalk(), schedule="fade"),
+    ],
+    ids=SCHEDULES,
+)
+def test_save_and_load(data, tmp_path, terms):
+    model = fit(data, terms=terms)
     model.save(tmp_path / "model")
     loaded = skxc.load(tmp_path / "model")
     assert_same_model(model, loaded, data.test_texts)
@@ -534,32 +621,52 @@ class KilledError(RuntimeError):
     pass
 
 
-def dies_in_epoch(epoch):
-    """Return a class whose training dies before an epoch; never for None."""
+def dies_in_epoch(epoch, stage="encoder"):
+    """Return a class whose training dies before an epoch of a stage."""
 
     class Dies(GraphRegularizedXC):
         def _task(self, fit):
-            task = super()._task(fit)
-            refresh = task.refresh
+            run = fit.run
 
-            def dying(number, rng):
-                if number == epoch:
-                    raise KilledError
-                refresh(number, rng)
+            def dying_run(task, n_epochs, model):
+                refresh = task.refresh
 
-            task.refresh = dying
-            return task
+                def dying(number, rng):
+                    if number == epoch and task.name == stage:
+                        raise KilledError
+                    refresh(number, rng)
+
+                task.refresh = dying
+                return run(task, n_epochs, model)
+
+            object.__setattr__(fit, "run", dying_run)
+            return super()._task(fit)
 
     return Dies
 
 
-def test_checkpoints_resume_bit_for_bit(data, tmp_path):
-    weights = Bandit(window=2)
-    whole = fit(data, weights=weights)
-    options = {"weights": weights, "training": Training(checkpoint_dir=tmp_path)}
+@pytest.mark.parametrize(
+    ("stage", "killed", "done"),
+    [("graph", 1, 0), ("encoder", 2, 0)],
+)
+def test_checkpoints_resume_bit_for_bit(data, tmp_path, stage, killed, done):
+    options = {"training": Training(checkpoint_dir=tmp_path)}
+    whole = fit(data)
+    with pytest.raises(KilledError):
+        fit(data, dies_in_epoch(killed, stage), **options)
+    model = fit(data, dies_in_epoch(done, stage), **options)  # that epoch is not trained again
+    assert_same_model(whole, model, data.test_texts)
+    for name, values in whole.loss_history_.items():
+        np.testing.assert_array_equal(values, model.loss_history_[name])
+
+
+def test_checkpoints_of_terms_beside_the_task(data, tmp_path):
+    terms = clone(BESIDE).set_params(weights=Bandit(window=2))
+    whole = fit(data, terms=terms)
+    options = {"terms": terms, "training": Training(checkpoint_dir=tmp_path)}
     with pytest.raises(KilledError):
         fit(data, dies_in_epoch(2), **options)
-    model = fit(data, dies_in_epoch(0), **options)  # epoch 0 is not trained again
+    model = fit(data, dies_in_epoch(0), **options)
     assert_same_model(whole, model, data.test_texts)
     for name, values in whole.graph_weights_.items():
         np.testing.assert_array_equal(values, model.graph_weights_[name])
@@ -567,7 +674,7 @@ def test_checkpoints_resume_bit_for_bit(data, tmp_path):
 
 
 def test_an_interrupted_fit_changes_nothing(data):
-    model = dies_in_epoch(1)(**{**QUICK, "n_epochs": 1, "terms": GraphTerms(prune=False)})
+    model = dies_in_epoch(1)(**{**QUICK, "n_epochs": 1})
     model.fit(data.train_texts, data.train_labels, label_features=data.label_texts, **sides(data))
     before = pickle.dumps(vars(model))
     answers = model.predict_proba(data.test_texts).toarray()
@@ -617,5 +724,6 @@ def test_small_data_calibrate_and_give_rows_back(data):
         data.train_texts, data.train_labels, label_features=data.label_texts, **sides(data)
     )
     assert model.model_.figures.weights["epoch"].size == 9, "150 rows make 3 steps an epoch"
+    assert model.loss_history_["graph"].size == 2
     probability = dense(model.predict_proba(data.test_texts))
     assert ((probability >= 0) & (probability < 1)).all()

@@ -2,7 +2,8 @@
 
 60 concepts; a label is a pair of them. Samples, labels and anchors name a concept by words of their
 own, labels by one of two. Training rows have labels of the first half, test rows of the other half.
-A graph that is only decoration fails here: true links must help and shuffled ones must harm.
+A graph that is only decoration fails here: true links must help. Shuffled ones must harm beside the
+task, and cost next to nothing before it, where the task has the last word.
 """
 
 from functools import cache
@@ -17,6 +18,7 @@ from skxc.graphs import Pruning
 
 pytest.importorskip("torch")
 
+from skxc.estimators._graph_regularized.bandit import Bandit
 from skxc.estimators._graph_regularized.terms import GraphTerms
 
 CONCEPTS, LABELS, ROWS, TESTS = 60, 400, 300, 600
@@ -70,12 +72,12 @@ def with_fakes(links, n_fakes, rng):
     return sp.csr_array(links + fakes)
 
 
-def make(seed, loss="decoupled", cls=GraphRegularizedXC, **terms):
+def make(seed, loss="decoupled", n_epochs=30, cls=GraphRegularizedXC, **terms):
     return cls(
         encoder=BagEncoder(dim=64),
         loss=loss,
-        terms=GraphTerms(**{"loss": loss, "prune": False, **terms}),
-        n_epochs=30,
+        terms=GraphTerms(loss=loss).set_params(**terms),
+        n_epochs=n_epochs,
         batch_size=64,
         label_vectors=False,
         votes=False,
@@ -106,20 +108,23 @@ def precision(case, **params):
     return np.mean(found)
 
 
-LOSSES = {
-    "softmax": {"weights": 0.5},
-    "triplet": {"loss": "triplet", "weights": 1.0},
-}
+@pytest.mark.parametrize("loss", ["decoupled", "triplet"])
+def test_links_first_help_labels_without_rows_and_shuffled_links_cost_little(loss):
+    none, both, wrong = (precision(case, loss=loss) for case in ("none", "both", "shuffled"))
+    assert both > none + 3
+    assert wrong > none - 2
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_true_links_help_and_shuffled_links_harm(name):
-    params = LOSSES[name]
-    none, both, wrong = (precision(case, **params) for case in ("none", "both", "shuffled"))
-    assert both > none + 1
-    assert wrong < none - 3
-    more = precision("both", **params, random_labels=True)
-    assert more > none + 5
+def test_links_beside_the_task_help_and_shuffled_links_harm():
+    paper = {
+        "loss": "triplet",
+        "schedule": "constant",
+        "weights": Bandit(init=1.0),
+        "n_epochs": 60,
+    }
+    none, both, wrong = (precision(case, **paper) for case in ("none", "both", "shuffled"))
+    assert both > none + 2
+    assert wrong < none - 8
 
 
 def test_pruning_raises_the_precision_of_edges():

@@ -14,11 +14,12 @@ from skxc.estimators._graph_regularized.bandit import (  # noqa: E402
     BanditWeights,
     FixedWeights,
 )
+from skxc.estimators._graph_regularized.edges import GraphTerm  # noqa: E402
+from skxc.estimators._graph_regularized.first import AnchorTask  # noqa: E402
 from skxc.estimators._graph_regularized.terms import (  # noqa: E402
     SCHEDULES,
     SIDES,
     GraphRegularizedTask,
-    GraphTerm,
     GraphTerms,
     make_weights,
 )
@@ -93,9 +94,9 @@ def make_task(edges=None, weights=1.0, sides=SIDES, hidden=None, **options):
     )
 
 
-def base_task():
+def base_task(**more):
     X, Z, _, y, _ = problem()
-    return DualEncoderTask(settings(), **arguments(X, Z, y))
+    return DualEncoderTask(settings(), **arguments(X, Z, y), **more)
 
 
 def step(task, rows=tuple(range(12)), seed=0):
@@ -174,9 +175,9 @@ def test_gradients_stay_on_their_sides(side, untouched):
 
 
 def test_micro_batches_do_not_change_gradients():
-    direct = step(make_task(random_labels=True))
+    direct = step(make_task())
     for size in (1, 5):
-        loss, gradient = step(make_task(random_labels=True, micro_batch_size=size))
+        loss, gradient = step(make_task(micro_batch_size=size))
         assert loss == pytest.approx(direct[0], abs=1e-6)
         torch.testing.assert_close(gradient, direct[1], atol=1e-6, rtol=1e-4)
 
@@ -273,31 +274,6 @@ def test_an_anchor_drawn_twice_is_one_column_and_no_negative():
     np.testing.assert_array_equal(known, twice[np.ix_(draw.rows, columns)] > 0)
 
 
-def test_random_labels_join_the_label_side():
-    task = make_task(sides=("labels",), random_labels=True)
-    pool = task.draw(np.arange(3), np.random.default_rng(0))
-    assert len(pool.more_labels)
-    assert not set(pool.more_labels) & set(pool.labels)
-    step(task, range(3))
-    with_more = task.figures.losses[-1][1]
-    plain = make_task(sides=("labels",))
-    assert not len(plain.draw(np.arange(3), np.random.default_rng(0)).more_labels)
-    step(plain, range(3))
-    assert with_more != plain.figures.losses[-1][1]
-
-
-@pytest.mark.parametrize("fraction", [0.25, 1.0])
-def test_anchor_fraction(fraction):
-    edges = {"samples": csr(np.eye(N, M, 0) + np.eye(N, M, -8) + np.eye(N, M, -16))}
-    task = make_task(sides=("samples",), edges=edges, anchor_fraction=fraction)
-    drawn = [
-        len(draw.rows)
-        for seed in range(40)
-        for draw in task.draw(np.arange(N), np.random.default_rng(seed)).draws
-    ]
-    assert np.sum(drawn) / (40 * N) == pytest.approx(fraction, abs=0.08)
-
-
 def test_the_schedule_scales_the_weights():
     task = make_task(schedule="fade", weights=2.0)
     trained(task)
@@ -390,7 +366,7 @@ def test_after_the_warm_up_an_unlike_draw_drops_its_row():
 def test_fixed_weights(weights, expected):
     names = [("tag", "samples"), ("tag", "labels"), ("link", "labels")]
     terms = [GraphTerm(graph, side, csr(np.eye(2))) for graph, side in names]
-    made = make_weights(GraphTerms(weights=weights), terms, seed=0)
+    made = make_weights(GraphTerms(weights=weights), terms, seed=0, n_steps=9)
     assert isinstance(made, FixedWeights)
     assert made.weights.tolist() == expected
     assert made.weights.dtype == np.float64
@@ -399,13 +375,13 @@ def test_fixed_weights(weights, expected):
 def test_weights_are_a_bandit_by_default():
     terms = [GraphTerm("tag", side, csr(np.eye(2))) for side in SIDES]
     for options in (GraphTerms(), GraphTerms(weights=Bandit())):
-        made = make_weights(options, terms, seed=3)
+        made = make_weights(options, terms, seed=3, n_steps=9)
         assert made.mean.tolist() == [0.3, 0.3]
-        assert np.array_equal(made.weights, BanditWeights(2, Bandit(), 3).weights)
+        assert np.array_equal(made.weights, BanditWeights(2, Bandit(), 3, 9).weights)
 
 
 def test_the_reward_is_the_accuracy_of_the_task():
-    bandit = BanditWeights(2, Bandit(window=1), seed=0)
+    bandit = BanditWeights(2, Bandit(window=1), seed=0, n_steps=12)
     task = make_task(weights=bandit)
     rows = np.arange(12)
     task.modules.train()
@@ -416,8 +392,24 @@ def test_the_reward_is_the_accuracy_of_the_task():
     assert bandit.baseline == pytest.approx(truth[rows, scores.argmax(axis=1)].mean())
 
 
+def test_the_label_with_the_rows_own_text_earns_no_reward():
+    bandit = BanditWeights(2, Bandit(window=1), seed=0, n_steps=12)
+    task = make_task(weights=bandit)
+    rows = np.arange(12)
+    task.modules.train()
+    pool = task.draw(rows, np.random.default_rng(0))
+    truth = membership(task.y, rows, pool.labels)
+    best = (task.sample_vectors()[rows] @ task.text_vectors()[pool.labels].T).argmax(axis=1)
+    # Let every label that wins wrongly be one that is no answer and no mistake.
+    own = np.zeros((N, L), dtype=np.float32)
+    own[rows, pool.labels[best]] = ~truth[rows, best]
+    task.settings.excluded = csr(own)
+    step(task)
+    assert bandit.baseline > truth[rows, best].mean()
+
+
 def test_pruning_forgets_the_baseline():
-    bandit = BanditWeights(2, Bandit(window=1), seed=0)
+    bandit = BanditWeights(2, Bandit(window=1), seed=0, n_steps=12)
     task = make_task(weights=bandit, prune=Pruning(warmup=1))
     step(task)
     assert not np.isnan(bandit.baseline)
@@ -427,12 +419,78 @@ def test_pruning_forgets_the_baseline():
     assert np.isnan(bandit.baseline)
 
 
+# ---- the graph before the task
+
+
+def first_task(hidden=None, sides=SIDES, batch_size=8, **options):
+    """Return the task of the graph before the task of `base_task`."""
+    *_, A, _, edges = problem()
+    base = base_task(**options)
+    terms = [GraphTerm("tag", side, edges[side], (hidden or {}).get(side)) for side in sides]
+    return AnchorTask(
+        base,
+        anchors=base.encoder.prepare(A),
+        terms=terms,
+        loss=DecoupledSoftmax(temperature=0.1),
+        size_of_batches=lambda n_rows: batch_size,
+    )
+
+
+def test_the_loss_of_the_graph_by_loops():
+    *_, edges = problem()
+    rng = np.random.default_rng(3)
+    hidden = {side: csr(rng.random(edges[side].shape) < 0.2) for side in SIDES}
+    task = first_task(hidden)
+    both = np.vstack([edges[side].toarray() for side in SIDES]) > 0
+    hide = np.vstack([hidden[side].toarray() for side in SIDES]) > 0
+    rows = np.flatnonzero(both.any(axis=1))
+    assert task.rows.tolist() == rows.tolist()
+    vectors = np.vstack([task.task.sample_vectors(), task.task.text_vectors()])
+    anchors = task.encoder.encode(task.labels)
+    weight = np.concatenate([np.arange(1.0, N + 1), np.full(L, (N + 1) / 2)])
+    batch = next(iter(task.batches(0, np.random.default_rng(0))))
+    ids = rows[batch]
+    assert (ids < N).any()
+    assert (ids >= N).any(), "one batch has both sides"
+    columns = np.flatnonzero(both[ids].any(axis=0))
+    total = 0.0
+    for row in ids:
+        scores = vectors[row] @ anchors.T / 0.1
+        wrong = [j for j in columns if not both[row, j] and not hide[row, j]]
+        right = [j for j in columns if both[row, j]]
+        losses = [np.log1p(np.exp(scores[wrong] - scores[j]).sum()) for j in right]
+        total += weight[row] * np.mean(losses)
+    total /= weight[ids].sum()
+    total *= weight[ids].mean() / weight[rows].mean()
+    assert step(task, batch)[0] == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize(("side", "untouched"), [("samples", 1), ("labels", 0)])
+def test_the_graph_moves_the_words_of_its_sides(side, untouched):
+    task = first_task(sides=(side,), batch_size=100)
+    (batch,) = task.batches(0, np.random.default_rng(0))
+    sizes = by_side(step(task, batch)[1])
+    assert sizes[untouched] == 0
+    assert all(size > 1e-4 for n, size in enumerate(sizes) if n != untouched)
+    assert set(task.modules) == {"encoder"}
+    assert task.encoder is task.task.encoder
+
+
+def test_micro_batches_do_not_change_the_gradients_of_the_graph():
+    batch = np.arange(12)
+    (loss, direct), (other, chunked) = (
+        step(first_task(micro_batch_size=size), batch) for size in (None, 5)
+    )
+    assert loss == pytest.approx(other, abs=1e-6)
+    torch.testing.assert_close(chunked, direct, atol=1e-6, rtol=1e-4)
+
+
 # ---- state
 
 
 def test_state_resumes_exactly():
     def fresh():
-        bandit = BanditWeights(2, Bandit(window=2), seed=0)
+        bandit = BanditWeights(2, Bandit(window=2), seed=0, n_steps=12)
         return make_task(weights=bandit, prune=Pruning(warmup=1), dropout=0.2)
 
     half = fresh()

@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxc import GraphRegularizedXC
 from skxc.datasets import make_planted_xc
+from skxc.graphs import Pruning
 from skxc.inspection import plot_edge_survival, plot_graph_weights
 
 pytest.importorskip("matplotlib").use("agg")
@@ -59,7 +60,7 @@ def test_a_trained_model():
     graph, sample_graph = data.anchor_graph("topic")
     model = GraphRegularizedXC(
         n_epochs=2, label_vectors=False, votes=False, calibration=None, random_state=0
-    ).set_params(terms__prune__warmup=1)
+    ).set_params(terms__schedule="fade", terms__prune=Pruning(warmup=1))
     model.fit(
         data.train_texts,
         data.train_labels,

@@ -11,6 +11,8 @@ mean can sink below the floor and stay; here it cannot.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,17 +30,19 @@ class Bandit(Part):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
-        Largest change of a mean per window.
+    learning_rate : float or "auto", default="auto"
+        Largest change of a mean per window; 0.01 in the paper. "auto": that, or more in short
+        trainings, such that a mean can move by 1.
     init : float, default=0.3
         Mean at the start; 0.1 in the paper.
     floor : float, default=0.1
         Smallest weight, before a schedule scales it.
     scale : float, default=0.1
         Standard deviation of the draws.
-    window : int, default=20
-        Steps for which a draw is held. The first window after a start, a pruning, a clustering or
-        a mining only finds the level of the reward.
+    window : int or "auto", default="auto"
+        Steps for which a draw is held; 20 in the paper. "auto": that, or less in short trainings,
+        so that there are 50 windows. The first window after a start, a pruning, a clustering or a
+        mining only finds the level of the reward.
     decay : float in [0, 1), default=0.8
         Share of the baseline that an update keeps.
 
@@ -47,12 +51,16 @@ class Bandit(Part):
     "Graph Regularized Encoder Training for Extreme Classification" (RAMEN), arXiv 2402.18434.
     """
 
-    learning_rate: NonNegativeFloat = 0.01
+    learning_rate: NonNegativeFloat | Literal["auto"] = "auto"
     init: NonNegativeFloat = 0.3
     floor: NonNegativeFloat = 0.1
     scale: PositiveFloat = 0.1
-    window: PositiveInt = 20
+    window: PositiveInt | Literal["auto"] = "auto"
     decay: ShareBelowOne = 0.8
+
+
+# "auto" is at least so many windows, and what the paper has where there are more.
+FEWEST_WINDOWS, LONGEST_WINDOW, SMALLEST_RATE = 50, 20, 0.01
 
 
 class FixedWeights:
@@ -85,6 +93,8 @@ class BanditWeights:
     n_weights : int
     settings : Bandit
     seed : int
+    n_steps : int
+        Steps of the whole training.
 
     Attributes
     ----------
@@ -97,9 +107,15 @@ class BanditWeights:
 
     learns = True
 
-    def __init__(self, n_weights: int, settings: Bandit, seed: int) -> None:
+    def __init__(self, n_weights: int, settings: Bandit, seed: int, n_steps: int) -> None:
         self.settings = settings
         self.seed = seed
+        window, rate = settings.window, settings.learning_rate
+        if window == "auto":
+            window = min(max(n_steps // FEWEST_WINDOWS, 1), LONGEST_WINDOW)
+        if rate == "auto":
+            rate = max(SMALLEST_RATE, window / max(n_steps, 1))
+        self.window, self.learning_rate = window, rate
         self.mean = np.full(n_weights, max(settings.init, settings.floor))
         self.baseline = np.nan
         self._window, self._n_steps = 0, 0
@@ -113,7 +129,7 @@ class BanditWeights:
         """
         self._total = self._total + reward
         self._n_steps += 1
-        if self._n_steps < self.settings.window:
+        if self._n_steps < self.window:
             return
         self._update(float(self._total) / self._n_steps)
         self._window, self._n_steps, self._total = self._window + 1, 0, 0.0
@@ -129,7 +145,7 @@ class BanditWeights:
             self.baseline = reward
             return
         step = (self.weights - self.mean) / settings.scale**2 * (reward - self.baseline)
-        moved = self.mean + settings.learning_rate * np.clip(step, -1, 1)
+        moved = self.mean + self.learning_rate * np.clip(step, -1, 1)
         self.mean = np.maximum(moved, settings.floor)
         self.baseline = settings.decay * self.baseline + (1 - settings.decay) * reward
 

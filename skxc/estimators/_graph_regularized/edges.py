@@ -1,43 +1,84 @@
-"""From checked training data to the graph terms of both sides, and what data must fulfil for them.
+"""From checked training data to the edges of both sides, and what data must fulfil for them.
 
 Anchors are the nodes that samples and labels share. Without texts of their own they are the labels.
+Anchors of equal text are one anchor, the first of them.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from skxc._training_set import TrainingSet
 from skxc.estimators._encoding import label_graph
-from skxc.estimators._graph_regularized.terms import GraphTerm, GraphTerms
 from skxc.exceptions import GraphWarning
 from skxc.graphs import as_ones, keep_edges
 from skxc.labels import AnchorGraph
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._validation import LARGEST_TOTAL
 
+if TYPE_CHECKING:
+    from skxc.estimators._graph_regularized.terms import GraphTerms
+
+
+@dataclass
+class GraphTerm:
+    """One metadata graph on one side.
+
+    Attributes
+    ----------
+    graph : str
+        Name of the graph.
+    side : {"samples", "labels"}
+    walked : csr_array of shape (n or L, n_anchors)
+        All edges, before pruning; columns of other graphs are empty.
+    hidden : csr_array of the same shape, or None
+        Pairs that are neither positives nor negatives, such as an anchor with the row's own text.
+    edges : csr_array
+        The edges that are left: what is drawn, and what counts as a positive.
+    """
+
+    graph: str
+    side: str
+    walked: sp.csr_array
+    hidden: sp.csr_array | None = None
+    edges: sp.csr_array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.edges = self.walked
+
+    @property
+    def name(self) -> str:
+        """Such as "tag (labels)"."""
+        return f"{self.graph} ({self.side})"
+
 
 def graph_terms(data: TrainingSet, options: GraphTerms) -> list[GraphTerm]:
     """Return one term per graph and side that has edges and shall be used."""
+    if data.graph is None:
+        return []
     walk = options._part("walk")
     densify = as_ones if walk is None else walk.densify
-    sides = {
-        side: (edges, _hidden(side, data))
-        for side, edges in _edges_of_sides(data).items()
-        if options.sides in ("both", side) and edges is not None and edges.nnz
-    }
+    first, hidden = _first_of_equal(_anchor_rows(data)), _hidden(data)
     terms = []
     for graph, (start, stop) in _groups(data).items():
-        for side, (edges, hidden) in sides.items():
-            walked = densify(_between(edges, start, stop))
+        for side, edges in _edges_of_sides(data).items():
+            if options.sides not in ("both", side) or edges is None or not edges.nnz:
+                continue
+            columns = (edges.indices >= start) & (edges.indices < stop)
+            walked = densify(_merged(keep_edges(edges, columns), first))
+            # What another graph links by an anchor of the same text is no negative either.
+            more = _merged(keep_edges(edges, ~columns), first)
+            more = keep_edges(more, np.isin(more.indices, walked.indices))
             if walked.nnz:
-                terms.append(GraphTerm(graph, side, walked, hidden))
+                known = sp.csr_array(_merged(hidden[side], first) + more)
+                terms.append(GraphTerm(graph, side, walked, known if known.nnz else None))
     return terms
 
 
@@ -58,32 +99,51 @@ def _groups(data: TrainingSet) -> dict[str, tuple[int, int]]:
     return {} if data.graph is None else {"labels": (0, data.n_labels)}
 
 
-def _between(edges: sp.csr_array, start: int, stop: int) -> sp.csr_array:
-    """Return the edges whose columns lie in a range."""
-    return keep_edges(edges, (edges.indices >= start) & (edges.indices < stop))
+def _anchor_rows(data: TrainingSet) -> Any:
+    """Return texts or features of the anchors, None where labels have neither."""
+    return data.graph.texts if isinstance(data.graph, AnchorGraph) else data.label_features
 
 
-def _hidden(side: str, data: TrainingSet) -> sp.csr_array | None:
-    """Return the (row, anchor) pairs that are no negatives, whatever the edges say.
+def _first_of_equal(anchors: Any) -> Any:
+    """Return the first anchor with the text of each; None where there are no texts."""
+    if not isinstance(anchors, np.ndarray):
+        return None
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(text, anchor) for anchor, text in enumerate(anchors)])
 
-    An anchor with the row's own text has its vector, and one with the text of a sample's label is
-    what the task pulls the sample to.
+
+def _merged(edges: sp.csr_array, first: Any) -> sp.csr_array:
+    """Return ones for the edges, with the first of equal anchors in the place of each."""
+    columns = edges.indices if first is None else first[edges.indices]
+    ones = np.ones(edges.nnz, dtype=np.float32)
+    merged = sp.csr_array((ones, columns, edges.indptr.copy()), shape=edges.shape)
+    merged.sum_duplicates()
+    return as_ones(merged)
+
+
+def _hidden(data: TrainingSet) -> dict[str, sp.csr_array]:
+    """Return the (row, anchor) pairs of both sides that are no negatives, whatever the edges say.
+
+    An anchor with the row's own text has its vector. One with the text of a label of the sample,
+    or of a training row of the label, is what the task pulls the row to.
     """
+    anchors = _anchor_rows(data)
+    n_anchors = data.n_labels if anchors is None else anchors.shape[0]
+    samples = _same_text(data.X, anchors, (data.n_samples, n_anchors))
     if isinstance(data.graph, AnchorGraph):
-        own = _same_text(data.label_features, data.graph, data.n_labels)
+        labels = _same_text(data.label_features, anchors, (data.n_labels, n_anchors))
     else:
-        own = sp.eye_array(data.n_labels, format="csr", dtype=np.float32)
-    if side == "samples":
-        own = sp.csr_array(data.y @ own)
-        if isinstance(data.graph, AnchorGraph):
-            own = own + _same_text(data.X, data.graph, data.n_samples)
-    return sp.csr_array(own) if own.nnz else None
+        labels = sp.csr_array(sp.eye_array(data.n_labels, format="csr", dtype=np.float32))
+    return {
+        "samples": sp.csr_array(samples + data.y @ labels),
+        "labels": sp.csr_array(labels + data.y.T @ samples),
+    }
 
 
-def _same_text(rows: Any, graph: AnchorGraph, n_rows: int) -> sp.csr_array:
+def _same_text(rows: Any, anchors: Any, shape: tuple[int, int]) -> sp.csr_array:
     """Return the (row, anchor) pairs of one text; none where there are no texts."""
-    none = sp.csr_array((n_rows, graph.n_anchors), dtype=np.float32)
-    pairs = same_text_pairs(rows, graph.texts, none)
+    none = sp.csr_array(shape, dtype=np.float32)
+    pairs = same_text_pairs(rows, anchors, none)
     return none if pairs is None else pairs
 
 
@@ -105,6 +165,16 @@ def check_columns(data: TrainingSet) -> None:
         raise ValueError(
             f"`sample_graph` has {n_columns} columns but `graph` has {n_anchors} anchors. Pass "
             "one column per anchor, in the same order."
+        )
+
+
+def check_beside(terms: GraphTerms) -> None:
+    """Raise if terms that are not beside the task have what only those can use."""
+    if terms.schedule == "first" and (terms.weights is not None or terms.prune is not False):
+        name = "prune" if terms.weights is None else "weights"
+        raise ValueError(
+            f"`{name}` of GraphTerms is for losses beside the task, but `schedule` is 'first' and "
+            f"`{name}` is {getattr(terms, name)!r}. Set schedule='fade' or 'constant'."
         )
 
 

@@ -22,7 +22,8 @@ class GraphFigures(PoolFigures):
     survival : dict of str to ndarray, shape (n_prunings,)
         "epoch" of every pruning, and the share of its edges that every term keeps.
     losses : dict of str to ndarray, shape (n_epochs,)
-        Mean loss of the "task" and of every term, NaN where a term never had rows.
+        Mean loss of the "task" and of every term, NaN where a term never had rows; "graph" has that
+        of the epochs before the task.
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -42,21 +43,25 @@ class TermFigures:
         Per step: the loss of the task, and of every term, NaN where it had no rows.
     survival : list of ndarray, shape (1 + n_terms,)
         Per pruning: the epoch, and the share of its edges that every term keeps.
+    first : list of float
+        Per epoch before the task: the loss against anchors.
     """
 
     steps: list[NDArray[np.float64]] = field(default_factory=list)
     losses: list[NDArray[np.float64]] = field(default_factory=list)
     survival: list[NDArray[np.float64]] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
 
     def tables(self, names: Sequence[str]) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Return the tables of `GraphFigures` for terms of these names."""
         steps, losses = (_table(rows, len(names)) for rows in (self.steps, self.losses))
         epochs = steps[:, 0]
         means = [_mean_of_known(losses[epochs == epoch]) for epoch in np.unique(epochs)]
+        means_of_terms = _columns(["task", *names], _table(means, len(names)))
         return {
             "weights": _columns(["epoch", *names], steps),
             "survival": _columns(["epoch", *names], _table(self.survival, len(names))),
-            "losses": _columns(["task", *names], _table(means, len(names))),
+            "losses": means_of_terms | ({"graph": np.array(self.first)} if self.first else {}),
         }
 
     def get_state(self) -> dict[str, NDArray]:

@@ -1,34 +1,40 @@
-"""Extra losses on a dual encoder: samples and labels are drawn to the texts of their graph anchors.
+"""How graphs teach an encoder: before the task, or by losses beside it.
+
+Before the task, samples and labels are rows, anchors are the labels, and edges say which are right:
+
+    sum over samples i of L(f(x_i), anchors of i) + sum over labels l of L(f(z_l), anchors of l)
+
+Beside the task, with a weight for each graph t and side:
 
     total = L + sum_t ( w_x^t R_x^t + w_z^t R_z^t )
 
-L is the task's loss. R_x^t scores the samples of a batch against anchors of graph t, R_z^t the
-labels of the batch: an anchor is drawn for every row with neighbours, and the other rows' anchors
-are its negatives, except those that are neighbours too. One encoder embeds samples, labels and
-anchors, and there is no other parameter. After a warm-up the graphs keep only the edges that the
-encoder agrees with.
+R_x^t scores the samples of a batch against anchors of graph t, R_z^t the labels of the batch: an
+anchor is drawn for every row with neighbours, and the other rows' anchors are its negatives, except
+those that are neighbours too. After a warm-up the graphs keep only the edges that the encoder
+agrees with.
 
-Source: RAMEN (arXiv 2402.18434).
+One encoder embeds samples, labels and anchors, and there is no other parameter.
+
+Source: RAMEN (arXiv 2402.18434), which trains beside the task.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from skxc._params import NonNegativeFloat, OneOf, Part, params
+from skxc._params import NonNegativeFloat, OneOf, Part, PositiveInt, params
 from skxc.estimators._dual_encoder.task import DualEncoderTask
 from skxc.estimators._graph_regularized.bandit import Bandit, BanditWeights, FixedWeights
+from skxc.estimators._graph_regularized.edges import GraphTerm
 from skxc.estimators._graph_regularized.figures import TermFigures
 from skxc.graphs import Pruning, RandomWalk, edge_cosines, keep_edges
 from skxc.losses import LossLike, make_loss
@@ -50,78 +56,46 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 @params
 class GraphTerms(Part):
-    """One extra loss per graph and side that draws samples and labels to their anchors.
+    """How graphs teach the encoder which anchors samples and labels have.
 
     Parameters
     ----------
+    schedule : {"first", "fade", "constant"}, default="first"
+        "first": the encoder learns to find anchors, then the task alone. The others are the paper's
+        way: an extra loss per graph and side beside the task, with weights that fall from 1 to 0
+        over the training ("fade") or stay ("constant").
+    n_epochs : int, default=3
+        Epochs of "first", before those of the task.
     loss : str or Loss, default="decoupled"
-        Loss of the terms, a name or object of `skxc.losses`; "triplet" in the paper. A row has one
-        positive, the anchor that was drawn, and its other anchors take no part.
+        Loss against anchors, a name or object of `skxc.losses`; "triplet" in the paper. Beside the
+        task a row has one positive, the anchor that was drawn, and its others take no part.
     weights : Bandit, float, mapping or None, default=None
-        Weights of the terms. A `Bandit` (None: with its defaults) tunes them while training. A
-        number is the weight of all. ``{graph: (sample weight, label weight)}`` fixes each.
-    schedule : {"fade", "constant"}, default="fade"
-        Factor of all weights. "fade" falls from 1 to 0 over the training; "constant" in the paper.
+        Weights of the losses beside the task. A `Bandit` (None: with its defaults) tunes them while
+        training. A number is the weight of all. ``{graph: (sample weight, label weight)}`` fixes
+        each.
     sides : {"both", "samples", "labels"}, default="both"
         Whose edges take part.
     walk : RandomWalk, False or None, default=False
         Adds the edges that a random walk over the graph finds, as in the paper. Held-out rows of
         rather dense graphs preferred the edges as they are. None: the defaults of
         `skxc.graphs.RandomWalk`.
-    prune : Pruning, False or None, default=None
-        Leaves out edges between texts that the encoder finds unlike, from some epoch on. They come
-        back if the encoder changes its mind. None: the defaults of `skxc.graphs.Pruning`.
-    random_labels : bool, default=False
-        Whether as many labels as the batch has samples, drawn from all, join the label side, so
-        that labels without a training row are regularised too. Not in the paper.
-    anchor_fraction : float in (0, 1], default=1.0
-        Share of the rows that take part in the terms of a step; less is cheaper.
+    prune : Pruning, False or None, default=False
+        Leaves out edges beside the task between texts that the encoder finds unlike, from some
+        epoch on, as in the paper. They come back if the encoder changes its mind. None: the
+        defaults of `skxc.graphs.Pruning`.
 
     References
     ----------
     "Graph Regularized Encoder Training for Extreme Classification" (RAMEN), arXiv 2402.18434.
     """
 
+    schedule: Annotated[str, OneOf(("first", *SCHEDULES))] = "first"
+    n_epochs: PositiveInt = 3
     loss: LossLike = "decoupled"
     weights: Bandit | NonNegativeFloat | Mapping[str, Any] | None = None
-    schedule: Annotated[str, OneOf(SCHEDULES)] = "fade"
     sides: Literal["both", "samples", "labels"] = "both"
     walk: RandomWalk | Literal[False] | None = False
-    prune: Pruning | Literal[False] | None = None
-    random_labels: bool = False
-    anchor_fraction: Annotated[float, Interval(Real, 0, 1, closed="right")] = 1.0
-
-
-@dataclass
-class GraphTerm:
-    """One metadata graph on one side.
-
-    Attributes
-    ----------
-    graph : str
-        Name of the graph.
-    side : {"samples", "labels"}
-    walked : csr_array of shape (n or L, n_anchors)
-        All edges, before pruning; columns of other graphs are empty.
-    hidden : csr_array of the same shape, or None
-        Pairs that are neither positives nor negatives, such as an anchor with the row's own text.
-    edges : csr_array
-        The edges that are left: what is drawn, and what counts as a positive.
-    """
-
-    graph: str
-    side: str
-    walked: sp.csr_array
-    hidden: sp.csr_array | None = None
-    edges: sp.csr_array = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.edges = self.walked
-
-    @property
-    def name(self) -> str:
-        """Such as "tag (labels)"."""
-        return f"{self.graph} ({self.side})"
+    prune: Pruning | Literal[False] | None = False
 
 
 @dataclass
@@ -156,8 +130,6 @@ class AnchoredPool(Pool):
     epoch : int
     factor : float
         What the schedule makes of all weights at this step.
-    more_labels : ndarray of int, shape (e,)
-        Labels beside the pool that take part in the label-side terms.
     anchors : ndarray of int, shape (a,)
         Anchors to encode, sorted and distinct.
     draws : list of TermDraw
@@ -165,18 +137,17 @@ class AnchoredPool(Pool):
 
     epoch: int
     factor: float
-    more_labels: Ids
     anchors: Ids
     draws: list[TermDraw]
 
 
 def make_weights(
-    options: GraphTerms, terms: Sequence[GraphTerm], seed: int
+    options: GraphTerms, terms: Sequence[GraphTerm], seed: int, n_steps: int
 ) -> BanditWeights | FixedWeights:
     """Return the weights of the terms: tuned while training, or fixed."""
     weights = options._part("weights")
     if isinstance(weights, Bandit):
-        return BanditWeights(len(terms), weights, seed)
+        return BanditWeights(len(terms), weights, seed, n_steps)
     if isinstance(weights, Real):
         return FixedWeights(np.full(len(terms), float(weights)))
     chosen = [weights[term.graph][SIDES.index(term.side)] for term in terms]
@@ -268,60 +239,38 @@ class GraphRegularizedTask(DualEncoderTask):
         graph_rng = stream(self.seed, "graph", self._epoch, self._step)
         done = (self._epoch + (self._step + 0.5) / self._n_steps) / self.n_epochs
         self._step += 1
-        factor = SCHEDULES[self.options.schedule](done)
+        factor = SCHEDULES[self.options.schedule](done) if self.terms else 0.0
         return self._add_anchors(pool, factor, graph_rng)
 
     def _add_anchors(self, pool: Pool, factor: float, rng: np.random.Generator) -> AnchoredPool:
-        more, sides = self._sides(pool, rng)
-        drawn = []
+        sides, drawn = self._sides(pool), []
         for number, term in enumerate(self.terms):
             ids, places, row_weight = sides[term.side]
+            taken = np.flatnonzero(np.diff(term.edges.indptr)[ids])
             # Weights that learn are not known yet; none of them stays at 0.
             counts = factor and (self.weights.learns or self.weights.weights[number])
-            taken = self._rows_to_draw(term, ids, rng) if counts else ids[:0]
-            if len(taken):
+            if counts and len(taken):
                 anchors = sample_positives(term.edges, ids[taken], 1, rng)
                 drawn.append((number, ids[taken], places[taken], row_weight[taken], anchors))
         anchors = np.unique(np.concatenate([np.empty(0, np.int64), *(d[-1] for d in drawn)]))
         draws = [self._term_draw(*one, anchors) for one in drawn]
         return AnchoredPool(
-            **vars(pool),
-            epoch=self._epoch,
-            factor=factor,
-            more_labels=more,
-            anchors=anchors,
-            draws=draws,
+            **vars(pool), epoch=self._epoch, factor=factor, anchors=anchors, draws=draws
         )
 
-    def _sides(
-        self, pool: Pool, rng: np.random.Generator
-    ) -> tuple[Ids, dict[str, tuple[Ids, Ids, NDArray[np.float32]]]]:
-        """Return labels to encode beside the pool, and (ids, places, weights) of both sides.
+    def _sides(self, pool: Pool) -> dict[str, tuple[Ids, Ids, NDArray[np.float32]]]:
+        """Return (ids, places, weights) of both sides.
 
-        Places are those among the vectors of a step: samples, queries, labels, more labels. Labels
-        that no row of the batch has take no part, and the others count once each: weighing them by
-        their rows, as the paper's one draw per row does, would favour frequent labels.
+        Places are those among the vectors of a step: samples, queries, labels. Labels that no row
+        of the batch has take no part, and the others count once each: weighing them by their rows,
+        as the paper's one draw per row does, would favour frequent labels.
         """
         n_rows = len(pool.rows)
-        first = n_rows + len(pool.queries)
         present = np.flatnonzero(pool.positives[:n_rows].any(axis=0))
-        labels, places, more = pool.labels[present], first + present, pool.labels[:0]
-        if self.options.random_labels:
-            n_labels = self.y.shape[1]
-            more = np.sort(rng.choice(n_labels, min(n_rows, n_labels), replace=False))
-            more = np.setdiff1d(more, labels, assume_unique=True)
-            labels = np.concatenate([labels, more])
-            places = np.concatenate([places, first + len(pool.labels) + np.arange(len(more))])
-        weight = np.ones(len(labels), dtype=np.float32)
+        places = n_rows + len(pool.queries) + present
+        weight = np.ones(len(present), dtype=np.float32)
         samples = (pool.rows, np.arange(n_rows), pool.row_weight[:n_rows])
-        return more, {"samples": samples, "labels": (labels, places, weight)}
-
-    def _rows_to_draw(self, term: GraphTerm, ids: Ids, rng: np.random.Generator) -> Ids:
-        """Return the positions of the rows that have neighbours and take part in this step."""
-        connected = np.flatnonzero(np.diff(term.edges.indptr)[ids])
-        if self.options.anchor_fraction < 1:
-            connected = connected[rng.random(len(connected)) < self.options.anchor_fraction]
-        return connected
+        return {"samples": samples, "labels": (pool.labels[present], places, weight)}
 
     def _term_draw(
         self,
@@ -344,7 +293,7 @@ class GraphRegularizedTask(DualEncoderTask):
     def _parts(self, pool: Pool) -> list[tuple[Any, Ids]]:
         parts = super()._parts(pool)
         if isinstance(pool, AnchoredPool) and pool.draws:
-            parts += [(self.labels, pool.more_labels), (self.anchors, pool.anchors)]
+            parts.append((self.anchors, pool.anchors))
         return parts
 
     def _loss_of(self, vectors: Tensor, pool: Pool) -> Tensor:
@@ -355,7 +304,7 @@ class GraphRegularizedTask(DualEncoderTask):
         weights = self.weights.weights * pool.factor
         self.figures.steps.append(np.array([pool.epoch, *weights]))
         losses = [total.detach(), *[total.new_tensor(math.nan)] * len(self.terms)]
-        anchors = vectors[n_vectors + len(pool.more_labels) :]
+        anchors = vectors[n_vectors:]
         for draw in pool.draws:
             value = self._term_loss(vectors, anchors, draw)
             losses[1 + draw.number] = value.detach()
@@ -373,9 +322,11 @@ class GraphRegularizedTask(DualEncoderTask):
     def pool_loss(self, queries: Tensor, labels: Tensor, pool: Pool) -> Tensor:
         """Return the loss of the task; tell the weights how well the task is solved."""
         if self.weights.learns and len(self.terms):
-            n_rows, (rows, columns) = len(pool.rows), pool.sent(self.device)[:2]
-            best = (queries.detach() @ labels.detach().T).argmax(dim=1)
-            hits = (best[rows] == columns) & (rows < n_rows)
+            sent, scores = pool.sent(self.device), queries.detach() @ labels.detach().T
+            if pool.ignored is not None:  # such as the label with the row's own text
+                scores.masked_fill_(sent[4], -torch.inf)
+            n_rows = len(pool.rows)
+            hits = (scores.argmax(dim=1)[sent[0]] == sent[1]) & (sent[0] < n_rows)
             self.weights.step(hits.sum().double() / n_rows)
         return super().pool_loss(queries, labels, pool)
 
