@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NOT_IN_FINGERPRINT = {
     *("device", "graph", "label_features", "random_state", "verbose"),
     *("training.checkpoint_dir", "training.keep_checkpoints", "training.n_jobs"),
+    "training.prefetch",
 }
 # The checkpoints that the fit of this thread has used.
 _USED: ContextVar[list[Checkpoint] | None] = ContextVar("checkpoints", default=None)
@@ -78,6 +79,7 @@ class NeuralFit(Fit):
             n_epochs=n_epochs,
             seed=self.seed,
             max_grad_norm=self.training.max_grad_norm,
+            prefetch=self.training.prefetch,
             # Very small data leave no rows to stop on.
             patience=None if self.held_out is None else self.training.patience,
             checkpoint=checkpoint,

@@ -11,6 +11,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skxc._params import Part, PositiveFloat, PositiveInt, params
+from skxc._params import NonNegativeInt, Part, PositiveFloat, PositiveInt, params
 from skxc.training._checkpoint import Checkpoint
 from skxc.training._optim import (
     build_optimizers,
@@ -29,6 +30,7 @@ from skxc.training._optim import (
     scale_learning_rate,
     warmup_then_decay,
 )
+from skxc.training._prefetch import ahead
 from skxc.utils._random import stream, torch_seed
 
 _LOG = logging.getLogger("skxc")
@@ -113,6 +115,9 @@ class Training(Part):
         Whether the files stay when `fit` has finished, so that it need not be repeated either.
     n_jobs : int or None, default=None
         Threads that torch uses in `fit`; None: torch's own number.
+    prefetch : int, default=2
+        Batches that another thread draws, stacks and looks up while the present one is trained on;
+        0: none. Results are the same, bit for bit.
     """
 
     micro_batch_size: PositiveInt | None = None
@@ -122,6 +127,7 @@ class Training(Part):
     checkpoint_dir: str | PathLike[str] | None = None
     keep_checkpoints: bool = False
     n_jobs: int | None = None
+    prefetch: NonNegativeInt = 2
 
 
 @dataclass
@@ -136,6 +142,8 @@ class Plan:
         Share of all steps in which the learning rate rises.
     max_grad_norm : float or None
         Bound on the joint norm of all gradients.
+    prefetch : int
+        Batches that a thread prepares ahead.
     patience : int or None
         Epochs without improvement on held-out rows before training stops; None: never.
     checkpoint : Checkpoint or None
@@ -151,6 +159,7 @@ class Plan:
     seed: int
     warmup: float = 0.1
     max_grad_norm: float | None = None
+    prefetch: int = 0
     patience: int | None = None
     checkpoint: Checkpoint | None = None
     verbose: int = 0
@@ -240,15 +249,18 @@ def _train_epoch(
         task.refresh(epoch, rng)
         task.modules.train()
         batches = list(task.batches(epoch, rng))
-        for number, rows in enumerate(batches):
-            done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
-            scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
-            losses.append(task.backward(task.prepare(rows, rng)))
-            if plan.max_grad_norm is not None:
-                clip_gradients(optimizers, plan.max_grad_norm)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+        # Nobody else draws from the stream meanwhile, so threads do not change what is drawn.
+        steps = ahead((task.prepare(rows, rng) for rows in batches), plan.prefetch)
+        with closing(steps):
+            for number, batch in enumerate(steps):
+                done = (epoch + (number + 0.5) / len(batches)) / plan.n_epochs
+                scale_learning_rate(optimizers, warmup_then_decay(done, plan.warmup))
+                losses.append(task.backward(batch))
+                if plan.max_grad_norm is not None:
+                    clip_gradients(optimizers, plan.max_grad_norm)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
     # Read once, at the end: no step waits for a device.
     loss = torch.stack(losses).double().mean().item() if losses else math.nan
     return {"loss": loss, **task.epoch_record()}

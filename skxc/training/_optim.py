@@ -55,14 +55,22 @@ class _Adam(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["step"] = 0
-                    state["mean"] = torch.zeros_like(parameter)
-                    state["square"] = torch.zeros_like(parameter)
+                    state["mean"], state["square"] = _zeros(parameter), _zeros(parameter)
                 state["step"] += 1
                 self._update(parameter, state, group)
         return loss
 
     def _update(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         raise NotImplementedError
+
+
+def _zeros(parameter: Tensor) -> Tensor:
+    """Return zeros like a parameter; on a CPU numpy's, whose pages take no time until written."""
+    kinds: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.int16}
+    if parameter.device.type != "cpu" or parameter.dtype not in kinds:
+        return torch.zeros_like(parameter)
+    zeros: Any = np.zeros(parameter.shape, kinds[parameter.dtype])
+    return torch.from_numpy(zeros).view(parameter.dtype)
 
 
 class DenseAdam(_Adam):
