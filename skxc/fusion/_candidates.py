@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skxc.ranking import union_of_lists
+from skxc.utils._compiled import compiled
 from skxc.utils._sparse import TopK
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,39 +96,62 @@ def collect_candidates(
     -------
     Candidates
     """
-    rows, labels = union_of_lists([found for found, _ in lists], n_labels)
     floors = lowest_scores(lists) if floors is None else floors
-    columns = [
-        _column(found.astype(np.int64), scores, rows, rows * n_labels + labels, n_labels, floor)
-        for (found, scores), floor in zip(lists, floors, strict=True)
-    ]
-    scores, ranks, is_found = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-    return Candidates(len(lists[0][0]), rows, labels, scores, ranks, is_found)
+    joined = np.hstack([found for found, _ in lists]).astype(np.int64, copy=False)
+    all_scores = np.hstack([scores for _, scores in lists]).astype(np.float32, copy=False)
+    ends = np.cumsum([found.shape[1] for found, _ in lists])
+    n_pairs, *arrays = _join(joined, all_scores, ends, np.asarray(floors, dtype=np.float64))
+    return Candidates(len(joined), *(array[:n_pairs] for array in arrays))
+
+
+@compiled
+def _join(
+    joined: Array, all_scores: Array, ends: Array, floors: Array
+) -> tuple[int, Array, Array, Array, Array, Array]:
+    """Return the number of candidates, and arrays that begin with the fields of `Candidates`."""
+    n, width, n_models = len(joined), joined.shape[1], len(ends)
+    rows, labels = np.empty(n * width, dtype=np.int64), np.empty(n * width, dtype=np.int64)
+    scores, ranks = np.empty((n * width, n_models)), np.empty((n * width, n_models))
+    found = np.zeros((n * width, n_models), dtype=np.bool_)
+    lowest, lengths = np.empty(n_models), np.empty(n_models)
+    keys = np.empty(width, dtype=np.int64)
+    at = -1
+    for row in range(n):
+        n_keys = first = 0
+        for model in range(n_models):
+            lowest[model], lengths[model] = np.inf, 0
+            for column in range(first, ends[model]):
+                if joined[row, column] >= 0:
+                    keys[n_keys] = joined[row, column] << 32 | column
+                    n_keys += 1
+                    lengths[model] += 1
+                    lowest[model] = min(lowest[model], np.float64(all_scores[row, column]))
+            if lengths[model] == 0 or lowest[model] == np.inf:
+                lowest[model] = floors[model]
+            first = ends[model]
+        mine = keys[:n_keys]
+        mine.sort()
+        before = -1
+        for key in mine:
+            label, column = key >> 32, key & 0xFFFFFFFF
+            if label != before:
+                at += 1
+                rows[at], labels[at] = row, label
+                scores[at], ranks[at] = lowest, lengths
+                before = label
+            model, first = 0, 0
+            while column >= ends[model]:
+                first = ends[model]
+                model += 1
+            scores[at, model], ranks[at, model] = all_scores[row, column], column - first
+            found[at, model] = True
+    return at + 1, rows, labels, scores, ranks, found
 
 
 def lowest_scores(lists: list[TopK]) -> NDArray[np.float64]:
     """Return the smallest score of each model, 0 where it retrieved nothing."""
     found = [scores[labels >= 0] for labels, scores in lists]
     return np.array([values.min() if values.size else 0.0 for values in found], dtype=np.float64)
-
-
-def _column(
-    labels: NDArray[np.integer],
-    scores: NDArray[np.float32],
-    rows: NDArray[np.integer],
-    keys: NDArray[np.integer],
-    n_labels: int,
-    floor: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return score, rank and membership of every pair by one model's list."""
-    row, place = np.nonzero(labels >= 0)
-    at = np.searchsorted(keys, row * n_labels + labels[row, place])
-    lowest = np.where(labels >= 0, scores, np.inf).min(axis=1, initial=np.inf)
-    score = np.where(np.isinf(lowest), floor, lowest).astype(np.float64)[rows]
-    rank = np.count_nonzero(labels >= 0, axis=1).astype(np.float64)[rows]
-    found = np.zeros(len(rows), dtype=bool)
-    score[at], rank[at], found[at] = scores[row, place], place, True
-    return score, rank, found
 
 
 def _row_maximum(

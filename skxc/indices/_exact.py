@@ -9,7 +9,9 @@ alone or in a batch, and for any block shape.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,16 @@ from numpy.typing import NDArray
 from skxc._params import params
 from skxc.indices._int8 import Int8Copy, int8_is_fast, largest_norm
 from skxc.indices.base import Index
+from skxc.ranking import inner_products, rank_pairs
+from skxc.utils._compiled import compiled
 from skxc.utils._sparse import TopK
+
+# Items that are looked at together, and items that a query keeps beyond 2 k.
+CHUNK, SPARE_ROOM = 16, 512
+# Kept items of all queries of a block.
+LARGEST_ROOM = 1 << 21
+
+Array = NDArray[Any]
 
 
 @params
@@ -26,8 +37,9 @@ class ExactIndex(Index):
 
     Parameters
     ----------
-    block_shape : tuple of (int, int), default=(128, 32768)
-        Queries and items that are scored at once. The result does not depend on it.
+    block_shape : tuple of (int, int), default=(128, 8192)
+        Queries and items that are scored at once; their scores should fit the processor's cache.
+        Fewer queries meet more items at once. The result does not depend on it.
 
     Notes
     -----
@@ -48,7 +60,7 @@ class ExactIndex(Index):
     (array([[1, 2]], dtype=int32), array([[2., 1.]], dtype=float32))
     """
 
-    block_shape: tuple[int, int] = (128, 32768)
+    block_shape: tuple[int, int] = (128, 8192)
 
     def __getstate__(self) -> dict:
         """Leave out the eight-bit copy: it holds torch tensors and is made again on demand."""
@@ -56,72 +68,213 @@ class ExactIndex(Index):
         return {**state, "_copy": None} if "_copy" in state else state
 
     def _add(self, vectors: NDArray[np.float32]) -> None:
-        ids = np.arange(self._n_added, self._n_added + len(vectors))
+        ids = None
         if self._n_added:
+            if self._ids is not None:
+                ids = np.arange(self._n_added, self._n_added + len(vectors))
+                ids = np.concatenate([self._ids, ids])
             vectors = np.concatenate([self._vectors, vectors])
-            ids = np.concatenate([self._ids, ids])
         self._set(vectors, ids)
 
     def _remove(self, ids: NDArray[np.integer]) -> None:
-        keep = ~np.isin(self._ids, ids)
-        self._set(self._vectors[keep], self._ids[keep])
+        known = np.arange(len(self._vectors)) if self._ids is None else self._ids
+        keep = ~np.isin(known, ids)
+        self._set(self._vectors[keep], known[keep])
 
-    def _set(self, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+    def _set(self, vectors: NDArray[np.float32], ids: NDArray[np.int64] | None) -> None:
+        # No ids are those of the rows.
         self._vectors, self._ids = vectors, ids
         self._copy: Int8Copy | None = None
         self._largest_norm = largest_norm(vectors)
 
     def _search(self, queries: NDArray[np.float32], k: int) -> TopK:
-        step = self.block_shape[0]
+        room = 2 * k + SPARE_ROOM
+        step = max(1, min(self.block_shape[0], LARGEST_ROOM // room))
         blocks = (queries[start : start + step] for start in range(0, len(queries), step))
-        found = [self._search_block(block, k) for block in blocks]
-        positions, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return self._ids[positions], scores
+        found = [self._search_block(block, k, room) for block in blocks]
+        positions, scores = found[0]
+        if len(found) > 1:
+            positions, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return (positions if self._ids is None else self._ids[positions]), scores
 
-    def _search_block(self, queries: NDArray[np.float32], k: int) -> TopK:
-        """Search a block of queries, item block by item block, carrying their k best along."""
-        positions = np.full((len(queries), k), -1, dtype=np.int64)
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        for start in range(0, len(self._vectors), self.block_shape[1]):
-            approximate, error = self._approximate(queries, start)
-            for row, columns in enumerate(_candidates(approximate, error, scores)):
-                new = start + columns
-                # einsum adds up each pair by itself, so a pair has one score wherever it stands in
-                # a block; the matrix products of BLAS do not promise that.
-                exact = np.einsum("md,d->m", self._vectors[new], queries[row])
-                merged = np.append(scores[row], exact)
-                order = np.argsort(-merged, kind="stable")[:k]
-                positions[row] = np.append(positions[row], new)[order]
-                scores[row] = merged[order]
-        return positions, scores
-
-    def _approximate(self, queries: NDArray[np.float32], start: int) -> tuple[NDArray, NDArray]:
-        """Return scores (n, m) of the items from `start` on, and a bound of their error (n, 1)."""
-        block = slice(start, start + self.block_shape[1])
-        dim = queries.shape[1]
+    def _search_block(self, queries: NDArray[np.float32], k: int, room: int) -> TopK:
+        """Search a block of queries, item block by item block, keeping what can be among the k."""
+        n, dim = queries.shape
         # A float32 sum of d products is off by at most d u |q| |v|, u = 2^-24, in any order of
         # summation. It counts twice, because the exact score of the second step is such a sum, too;
         # the 8 covers the single roundings of steps, norms and the cut.
-        norm = np.linalg.norm(queries, axis=1, keepdims=True)
-        rounding = norm * np.float32(2 * (dim + 8) * 2.0**-24 * self._largest_norm)
-        if not int8_is_fast(dim):
-            return queries @ self._vectors[block].T, rounding
-        if self._copy is None:
-            self._copy = Int8Copy(self._vectors)
-        scores, error = self._copy.inner(queries, block)
-        return scores, error + rounding
+        norm = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+        error = norm * np.float32(2 * (dim + 8) * 2.0**-24 * self._largest_norm)
+        copy = None
+        if int8_is_fast(dim):
+            if self._copy is None:
+                self._copy = Int8Copy(self._vectors)
+            copy = self._copy
+            codes, scale, more = copy.prepare(queries, norm)
+            error = error + more
+        else:
+            scale = np.ones(n, dtype=np.float32)
+        kept = _Kept(n, room, k, 2 * error)
+        # As many cells for few queries as for many: every product has a cost of its own.
+        width = max(self.block_shape[1], self.block_shape[0] * self.block_shape[1] // n)
+        for start in range(0, len(self._vectors), width):
+            block = slice(start, start + width)
+            products: NDArray[Any]
+            if copy is None:
+                products, steps = queries @ self._vectors[block].T, _ones(width)
+            else:
+                products, steps = copy.products(codes, block), copy.steps[block]
+            kept.take(products, steps, scale, start, partial(self._exact_scores, queries))
+        rows, positions = kept.pairs()
+        exact = inner_products(queries, self._vectors, rows, positions)
+        return rank_pairs(rows, positions, exact, shape=(n, k))
+
+    def _exact_scores(
+        self, queries: NDArray[np.float32], row: int, positions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        rows = np.full(len(positions), row)
+        return inner_products(queries, self._vectors, rows, positions)
 
 
-def _candidates(approximate: NDArray, error: NDArray, best: NDArray) -> list[NDArray[np.int64]]:
-    """Return for every row the columns that can be among its k best, given its `best` k so far.
+class _Kept:
+    """The items that can still be among the k best of each of n queries.
 
     The k-th best approximate score is at most one error above the k-th best exact score, and an
     item of the result at most one error below its own exact score: two errors below, none is lost.
+
+    Parameters
+    ----------
+    n, room, k : int
+        `room` is how many items a query can keep.
+    margin : ndarray of float32, shape (n,)
+        Two errors.
     """
-    k = best.shape[1]
-    merged = np.hstack([best, approximate])
-    merged.partition(merged.shape[1] - k, axis=1)
-    cut = merged[:, -k, None] - 2 * error
-    rows, columns = np.divmod(np.flatnonzero(approximate >= cut), approximate.shape[1])
-    ends = np.searchsorted(rows, np.arange(len(approximate) + 1))
-    return [columns[first:last] for first, last in pairwise(ends)]
+
+    def __init__(self, n: int, room: int, k: int, margin: NDArray[np.float32]) -> None:
+        self._k = k
+        self._values = np.empty((n, room), dtype=np.float32)
+        self._positions = np.empty((n, room), dtype=np.int64)
+        self._counts = np.zeros(n, dtype=np.int64)
+        self._cuts = np.full(n, -np.inf, dtype=np.float32)
+        self._margin = margin.astype(np.float32)
+        self._state = self._values, self._positions, self._counts, self._cuts, self._margin, k
+
+    def take(
+        self,
+        products: NDArray[Any],
+        steps: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        start: int,
+        exact: Callable[[int, NDArray[np.int64]], NDArray[np.float32]],
+    ) -> None:
+        """Look through a block of approximate scores, ``products * steps * scale[:, None]``."""
+        if not start:
+            _first_cuts(products, steps, scale, self._cuts, self._margin, self._k)
+        row = column = 0
+        while True:
+            row, column = _take(products, steps, scale, start, row, column, *self._state)
+            if row == len(products):
+                return
+            # More items than there is room for are closer together than the error: their exact
+            # scores decide, ties to the lower position.
+            mine = self._positions[row, : self._counts[row]]
+            best, scores = rank_pairs(
+                np.zeros(len(mine), np.int64), mine, exact(row, mine), shape=(1, self._k)
+            )
+            self._positions[row, : self._k], self._values[row, : self._k] = best[0], scores[0]
+            self._counts[row] = self._k
+
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (row, position) of what is left."""
+        for row in range(len(self._counts)):
+            _drop(row, *self._state)
+        rows = np.repeat(np.arange(len(self._counts)), self._counts)
+        used = np.arange(self._positions.shape[1]) < self._counts[:, None]
+        return rows, self._positions[used]
+
+
+@cache
+def _ones(n: int) -> NDArray[np.float32]:
+    return np.ones(n, dtype=np.float32)
+
+
+@partial(compiled, fastmath=frozenset({"nnan", "nsz", "reassoc"}))
+def _first_cuts(
+    products: Array, steps: Array, scale: Array, cuts: Array, margin: Array, k: int
+) -> None:
+    """Set the cuts of all queries: k chunks with a better item each have k better items."""
+    n, m = products.shape
+    best = np.empty(-(-m // CHUNK), dtype=np.float32)
+    if len(best) < k:
+        return
+    for row in range(n):
+        for number in range(len(best)):
+            column = number * CHUNK
+            stop = min(column + CHUNK, m)
+            chunk, their_steps = products[row, column:stop], steps[column:stop]
+            largest = np.float32(-np.inf)
+            for j in range(len(chunk)):
+                largest = max(largest, np.float32(chunk[j]) * their_steps[j])
+            best[number] = largest
+        cuts[row] = np.partition(best, len(best) - k)[len(best) - k] * scale[row] - margin[row]
+
+
+@compiled
+def _drop(
+    row: int, values: Array, positions: Array, counts: Array, cuts: Array, margin: Array, k: int
+) -> None:
+    """Raise the cut of a query to what its k best leave, and drop what lies below."""
+    n = counts[row]
+    if n <= k:
+        return
+    best = np.partition(values[row, :n], n - k)[n - k]
+    cut = max(cuts[row], best - margin[row])
+    kept = 0
+    for i in range(n):
+        values[row, kept], positions[row, kept] = values[row, i], positions[row, i]
+        kept += values[row, kept] >= cut
+    counts[row], cuts[row] = kept, cut
+
+
+@compiled
+def _take(
+    products: Array,
+    steps: Array,
+    scale: Array,
+    start: int,
+    row: int,
+    column: int,
+    values: Array,
+    positions: Array,
+    counts: Array,
+    cuts: Array,
+    margin: Array,
+    k: int,
+) -> tuple[int, int]:
+    """Keep what is not below the cuts; return where room ran out, or (n, 0)."""
+    n, m = products.shape
+    room = values.shape[1]
+    while row < n:
+        while column < m:
+            stop = min(column + CHUNK, m)
+            # Nothing but this loop, over slices of known length, runs for most items.
+            chunk, their_steps = products[row, column:stop], steps[column:stop]
+            cut, factor, any_above = cuts[row], scale[row], np.int32(0)
+            for j in range(len(chunk)):
+                any_above |= np.int32(np.float32(chunk[j]) * their_steps[j] * factor >= cut)
+            if any_above:
+                if counts[row] + CHUNK > room:
+                    _drop(row, values, positions, counts, cuts, margin, k)
+                    if counts[row] + CHUNK > room:
+                        return row, column
+                    cut = cuts[row]
+                at = counts[row]
+                for j in range(column, stop):
+                    # Written in any case: a branch that cannot be foreseen costs more.
+                    value = np.float32(products[row, j]) * steps[j] * factor
+                    values[row, at], positions[row, at] = value, start + j
+                    at += value >= cut
+                counts[row] = at
+            column = stop
+        row, column = row + 1, 0
+    return n, 0

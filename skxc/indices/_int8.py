@@ -48,6 +48,10 @@ class Int8Copy:
     Parameters
     ----------
     vectors : ndarray of float32, shape (m, d)
+
+    Attributes
+    ----------
+    steps : ndarray of float32, shape (m,)
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
@@ -56,34 +60,37 @@ class Int8Copy:
         blocks = [quantise(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
         codes, step, residual = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         self._codes = torch.from_numpy(codes)
-        self._step = step[:, 0]
+        self.steps = step[:, 0]
         self._largest_residual = float(residual.max())
         self._largest_norm = largest_norm(vectors)
 
-    def inner(self, queries: NDArray[np.float32], block: slice) -> tuple[NDArray, NDArray]:
-        """Score the vectors in a block.
+    def prepare(
+        self, queries: NDArray[np.float32], norm: NDArray[np.float32]
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the codes of queries, their steps (n,), and a bound of the error of scores (n,).
 
         Parameters
         ----------
         queries : ndarray of float32, shape (n, d)
-        block : slice
-            Which m rows of the matrix to score.
+        norm : ndarray of float32, shape (n,)
+            Their L2 norms.
 
         Returns
         -------
-        scores : ndarray of float32, shape (n, m)
-            Approximate inner products.
-        error : ndarray of float32, shape (n, 1)
-            Largest possible distance from the true ones, apart from float32 rounding.
+        codes : ndarray of int8, shape (n, d)
+        steps : ndarray of float32, shape (n,)
+        error : ndarray of float32, shape (n,)
+            Largest distance of ``products(codes, block) * self.steps[block] * steps[:, None]`` from
+            the inner products, apart from float32 rounding.
         """
+        codes, step, residual = quantise(queries)
+        error = residual[:, 0] * self._largest_norm
+        error += (norm + residual[:, 0]) * self._largest_residual
+        # One per cent covers the rounding of the norms themselves.
+        return codes, step[:, 0], np.float32(1.01) * error
+
+    def products(self, codes: NDArray[np.int8], block: slice) -> NDArray[np.int32]:
+        """Return the inner products of codes and those of the vectors in a block, (n, m)."""
         import torch
 
-        codes, step, residual = quantise(queries)
-        products = torch._int_mm(torch.from_numpy(codes), self._codes[block].T)
-        scores = products.numpy().astype(np.float32)
-        scores *= self._step[block]
-        scores *= step
-        norm = np.linalg.norm(queries, axis=1, keepdims=True) + residual
-        error = residual * self._largest_norm + norm * self._largest_residual
-        # One per cent covers the rounding of the norms themselves.
-        return scores, np.float32(1.01) * error
+        return torch._int_mm(torch.from_numpy(codes), self._codes[block].T).numpy()

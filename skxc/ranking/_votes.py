@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from skxc._params import NonNegativeFloat, Part, PositiveFloat, PositiveInt, params
 from skxc.ranking._pairs import Ids, rank_pairs
+from skxc.utils._compiled import compiled
 from skxc.utils._sparse import TopK
+
+Array = NDArray[Any]
 
 ScorePairs = Callable[[Ids, Ids], NDArray[np.float32]]
 
@@ -92,24 +95,72 @@ def neighbor_votes(
     Votes
     """
     used = neighbors >= 0
-    rows, trained = np.nonzero(used)[0], neighbors[used]
-    above = similarity[used] - similarity.max(axis=1)[rows]
-    mass = np.exp(above / np.float32(temperature)) * row_weight[trained]
-    share = mass / np.bincount(rows, weights=mass, minlength=len(neighbors))[rows]
-    counts = y.indptr[trained + 1] - y.indptr[trained]
-    owner = np.repeat(np.arange(len(trained)), counts)
-    first = np.cumsum(counts) - counts
-    entries = np.arange(len(owner)) - first[owner] + y.indptr[trained][owner]
-    keys = rows[owner].astype(np.int64) * y.shape[1] + y.indices[entries]
-    distinct, place = np.unique(keys, return_inverse=True)
-    values = np.bincount(place, weights=share[owner], minlength=len(distinct))
-    rows, labels = np.divmod(distinct, y.shape[1])
-    return Votes(rows, labels, values.astype(np.float32))
+    with np.errstate(invalid="ignore"):  # rows without any neighbour
+        above = similarity - similarity.max(axis=1, keepdims=True)
+    above[~used] = -np.inf
+    mass = np.exp(above / np.float32(temperature)) * row_weight[neighbors]
+    rows, labels, values = _add_up(
+        neighbors.astype(np.int64, copy=False), mass, used, y.indptr, y.indices
+    )
+    return Votes(rows, labels, values)
 
 
-def add_votes(
-    found: TopK, votes: Votes, weight: float, score_pairs: ScorePairs, n_labels: int
-) -> TopK:
+@compiled
+def _add_up(
+    neighbors: Array, mass: Array, used: Array, indptr: Array, indices: Array
+) -> tuple[Array, Array, Array]:
+    """Return rows, labels and values of `Votes`."""
+    n, m = neighbors.shape
+    ends = np.zeros(n + 1, dtype=np.int64)
+    for i in range(n):
+        ends[i + 1] = ends[i]
+        for j in range(m):
+            if used[i, j]:
+                ends[i + 1] += indptr[neighbors[i, j] + 1] - indptr[neighbors[i, j]]
+    rows, labels = np.empty(ends[n], dtype=np.int64), np.empty(ends[n], dtype=np.int64)
+    values = np.empty(ends[n], dtype=np.float32)
+    longest = 0
+    for i in range(n):
+        longest = max(longest, ends[i + 1] - ends[i])
+    # A hash table of a row's labels, twice as large as can be needed.
+    bits = np.int64(np.ceil(np.log2(max(longest, 1)))) + 1
+    size = 1 << bits
+    slot_label = np.full(size, -1, dtype=np.int64)
+    slot_value = np.zeros(size, dtype=np.float64)
+    found = np.empty(longest, dtype=np.int64)
+    n_pairs = 0
+    for i in range(n):
+        total = 0.0
+        for j in range(m):
+            if used[i, j]:
+                total += mass[i, j]
+        n_found = 0
+        for j in range(m):
+            if not used[i, j]:
+                continue
+            share = mass[i, j] / total
+            for e in range(indptr[neighbors[i, j]], indptr[neighbors[i, j] + 1]):
+                label = np.int64(indices[e])
+                slot = (label * 0x9E3779B1) & (size - 1)
+                while slot_label[slot] >= 0 and slot_label[slot] != label:
+                    slot = (slot + 1) & (size - 1)
+                if slot_label[slot] < 0:
+                    slot_label[slot] = label
+                    found[n_found] = label << bits | slot
+                    n_found += 1
+                slot_value[slot] += share
+        mine = found[:n_found]
+        mine.sort()
+        for code in mine:
+            slot = code & (size - 1)
+            rows[n_pairs], labels[n_pairs] = i, code >> bits
+            values[n_pairs] = slot_value[slot]
+            n_pairs += 1
+            slot_label[slot], slot_value[slot] = -1, 0.0
+    return rows[:n_pairs], labels[:n_pairs], values[:n_pairs]
+
+
+def add_votes(found: TopK, votes: Votes, weight: float, score_pairs: ScorePairs) -> TopK:
     """Return the best labels of every query by score plus weighted votes.
 
     Parameters
@@ -121,7 +172,6 @@ def add_votes(
         Non-negative.
     score_pairs : callable
         ``score_pairs(rows, labels)`` gives the scores of voted labels that were not found.
-    n_labels : int
 
     Returns
     -------
@@ -129,16 +179,50 @@ def add_votes(
         Best first, ties to the lower id, padded as `found`.
     """
     labels, scores = found
-    row, place = np.nonzero(labels >= 0)
-    keys = row * n_labels + labels[row, place]
-    values = scores[row, place]
-    order = np.argsort(keys)
-    keys, values = keys[order], values[order]
-    vote_keys = votes.rows * n_labels + votes.labels
-    position = np.searchsorted(keys, vote_keys)
-    known = np.append(keys, -1)[position] == vote_keys
+    place = _places(labels, votes.rows, votes.labels)
     addition = np.float32(weight) * votes.values
-    values[position[known]] += addition[known]
-    extra = score_pairs(votes.rows[~known], votes.labels[~known]) + addition[~known]
-    pairs = np.divmod(np.concatenate([keys, vote_keys[~known]]), n_labels)
-    return rank_pairs(*pairs, np.concatenate([values, extra]), shape=labels.shape)
+    known = place >= 0
+    new = ~known
+    scores = scores.copy()
+    scores[votes.rows[known], place[known]] += addition[known]
+    # Which labels are new, and can be better than the k-th best of the others.
+    rows, voted, addition = votes.rows[new], votes.labels[new], addition[new]
+    values = score_pairs(rows, voted) + addition
+    lowest = np.where(labels[:, -1] >= 0, scores.min(axis=1), -np.inf)
+    wins = values >= lowest[rows]
+    row, column = np.nonzero(labels >= 0)
+    return rank_pairs(
+        np.concatenate([row, rows[wins]]),
+        np.concatenate([labels[row, column], voted[wins]]),
+        np.concatenate([scores[row, column], values[wins]]),
+        shape=labels.shape,
+    )
+
+
+@compiled
+def _places(lists: Array, rows: Array, labels: Array) -> Array:
+    """Return where the label of each pair, sorted by row, stands in the row's list; -1 if not."""
+    places = np.full(len(rows), -1, dtype=np.int64)
+    k = lists.shape[1]
+    bits = np.int64(np.ceil(np.log2(max(k, 1)))) + 1
+    size = 1 << bits
+    table = np.full(size, -1, dtype=np.int64)
+    filled = -1
+    for pair in range(len(rows)):
+        row = rows[pair]
+        if row != filled:
+            table[:] = -1
+            for place in range(k):
+                if lists[row, place] >= 0:
+                    slot = (np.int64(lists[row, place]) * 0x9E3779B1) & (size - 1)
+                    while table[slot] >= 0:
+                        slot = (slot + 1) & (size - 1)
+                    table[slot] = place
+            filled = row
+        slot = (labels[pair] * 0x9E3779B1) & (size - 1)
+        while table[slot] >= 0:
+            if lists[row, table[slot]] == labels[pair]:
+                places[pair] = table[slot]
+                break
+            slot = (slot + 1) & (size - 1)
+    return places

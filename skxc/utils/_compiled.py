@@ -149,9 +149,17 @@ class _Progress(event.Listener):
 event.register("numba:compile", _Progress())
 
 
-def compiled(function: Function) -> Function:
-    """Compile a function when it is first called with arguments of some types."""
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+def compiled(function: Function, fastmath: frozenset[str] = frozenset()) -> Function:
+    """Compile a function when it is first called with arguments of some types.
+
+    Parameters
+    ----------
+    function : callable
+    fastmath : set of str, default=frozenset()
+        What the compiler may assume of floating-point numbers, by LLVM's names.
+    """
+    njit = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))
+    dispatcher = njit(function)
     dispatcher._cache = Cache(function)
     FUNCTIONS.append(dispatcher)
     return dispatcher

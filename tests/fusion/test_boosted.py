@@ -14,11 +14,16 @@ def pair_data(n=1500, seed=0):
     return X, rng.random(n) < 1 / (1 + np.exp(-odds))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_log_odds_are_those_of_scikit_learn(weighted):
+@pytest.mark.parametrize(
+    ("weighted", "max_leaf_nodes"), [(False, 8), (True, 8), (False, 64), (False, 65), (True, 2)]
+)
+def test_log_odds_are_those_of_scikit_learn(weighted, max_leaf_nodes):
     X, y = pair_data()
     weight = np.random.default_rng(1).random(len(y)) if weighted else None
-    trees = BoostedTrees(max_iter=10, min_samples_leaf=20).fit(X, y, weight)
+    least = 20 if max_leaf_nodes <= 8 else 2
+    trees = BoostedTrees(max_iter=10, min_samples_leaf=least, max_leaf_nodes=max_leaf_nodes)
+    trees.fit(X, y, weight)
+    assert trees.feature_.shape == (10, 2 * max_leaf_nodes - 1)
     grown = HistGradientBoostingClassifier(
         early_stopping=False, random_state=0, **trees.get_params()
     ).fit(X, y, sample_weight=weight)

@@ -8,6 +8,7 @@ import pytest
 
 import skxc.indices._exact as exact_module
 from skxc.indices import ExactIndex
+from skxc.ranking import inner_products
 from skxc.utils._sparse import top_k
 
 
@@ -42,8 +43,8 @@ def test_integers_agree_with_top_k_also_in_ties(first_step):
 
 
 def pair_score(vector, query):
-    """Return the documented score of a pair, a sum over one contiguous row."""
-    return np.einsum("md,d->m", vector[None], query)[0]
+    """Return the documented score of a pair, that of a pair alone."""
+    return inner_products(query[None], vector[None], np.zeros(1, int), np.zeros(1, int))[0]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -56,6 +57,24 @@ def test_close_scores_are_ranked_by_the_exact_products(first_step, scale):
     for query, row, values in zip(queries, ids, scores, strict=True):
         exact = [pair_score(vector, query) for vector in vectors]
         order = sorted(range(500), key=lambda j: (-exact[j], j))[:10]
+        np.testing.assert_array_equal(row, order)
+        np.testing.assert_array_equal(values, [exact[j] for j in order])
+
+
+@pytest.mark.parametrize("n_items", [300, 3000])
+def test_more_ties_than_there_is_room_for(first_step, n_items):
+    """All items but ten score within the error of the first step, most of them alike."""
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(unit_vectors(1, 16), n_items, axis=0)
+    close = rng.choice(n_items, n_items // 3, replace=False)
+    vectors[close] *= (1 + 1e-6 * rng.standard_normal((len(close), 1))).astype(np.float32)
+    far = rng.choice(n_items, 10, replace=False)
+    vectors[far] *= -1
+    queries = vectors[[0, 0]] * np.float32([[1], [0]])
+    ids, scores = build(vectors, block_shape=(2, 100)).search(queries, 20)
+    for query, row, values in zip(queries, ids, scores, strict=True):
+        exact = [pair_score(vector, query) for vector in vectors]
+        order = sorted(range(n_items), key=lambda j: (-exact[j], j))[:20]
         np.testing.assert_array_equal(row, order)
         np.testing.assert_array_equal(values, [exact[j] for j in order])
 

@@ -93,7 +93,7 @@ def test_best_labels_by_score_and_votes(k, weight):
     def score_pairs(rows, ids):
         return inner_products(queries, labels, rows, ids)
 
-    indices, scores = add_votes(search(labels, queries, k), votes, weight, score_pairs, 9)
+    indices, scores = add_votes(search(labels, queries, k), votes, weight, score_pairs)
     full = queries @ labels.T + weight * as_dense(votes, (7, 9))
     for row in range(7):
         best = np.argsort(-full[row], kind="stable")[:k]
@@ -105,7 +105,7 @@ def test_ties_after_votes_go_to_the_lower_label():
     votes = Votes(np.array([0, 0]), np.array([2, 3]), np.array([0.5, 0.25], np.float32))
     found = np.array([[3, 4, 5]]), np.array([[0.75, 0.5, 0.5]], np.float32)
     indices, scores = add_votes(
-        found, votes, 1.0, lambda rows, labels: np.full(len(rows), 0.5, np.float32), 9
+        found, votes, 1.0, lambda rows, labels: np.full(len(rows), 0.5, np.float32)
     )
     assert indices.tolist() == [[2, 3, 4]]
     assert scores.tolist() == [[1.0, 1.0, 0.5]]
@@ -121,12 +121,12 @@ def test_lists_with_holes_keep_their_holes():
     def score_pairs(rows, labels):
         return np.full(len(rows), 0.1, np.float32)
 
-    indices, scores = add_votes(found, none, 1.0, score_pairs, 9)
+    indices, scores = add_votes(found, none, 1.0, score_pairs)
     assert indices.tolist() == [[4, -1], [-1, -1]]
     assert scores.tolist() == [[0.5, -np.inf], [-np.inf, -np.inf]]
     some = Votes(np.array([1]), np.array([6]), np.array([0.5], np.float32))
     nothing = np.full((2, 2), -1), np.full((2, 2), -np.inf, np.float32)
-    indices, scores = add_votes(nothing, some, 1.0, score_pairs, 9)
+    indices, scores = add_votes(nothing, some, 1.0, score_pairs)
     assert indices.tolist() == [[-1, -1], [6, -1]]
     np.testing.assert_allclose(scores[1, 0], 0.6)
 
@@ -136,7 +136,7 @@ def test_labels_beyond_int32_keys():
     n_labels = 2**31 - 1
     votes = Votes(np.array([3]), np.array([n_labels - 1]), np.array([1.0], np.float32))
     found = np.array([[5], [6], [7], [8]], np.int32), np.zeros((4, 1), np.float32)
-    indices, _ = add_votes(found, votes, 1.0, lambda r, _: np.zeros(len(r), np.float32), n_labels)
+    indices, _ = add_votes(found, votes, 1.0, lambda r, _: np.zeros(len(r), np.float32))
     assert indices.tolist() == [[5], [6], [7], [n_labels - 1]]
     rows, labels = union_of_lists([found[0], found[0][::-1].copy()], n_labels)
     assert rows.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]

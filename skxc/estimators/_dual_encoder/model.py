@@ -115,7 +115,7 @@ class DualEncoderModel(EncoderModel):
         self, found: TopK, votes: Votes, weight: float, queries: NDArray[np.float32]
     ) -> TopK:
         scores = partial(inner_products, queries, self.labels.vectors)
-        return add_votes(found, votes, weight, scores, len(self.labels))
+        return add_votes(found, votes, weight, scores)
 
     def with_best_weight(self, held_out: TrainingSet | None) -> DualEncoderModel:
         """Return the model with the vote weight of the best nDCG@5; ties to the smaller one."""
