@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skxc._params import RandomState, params
+from skxc._params import RandomState, joins_docstring, params
 from skxc._training_set import Features, LabelSide
 from skxc.base import BaseXC
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts, check_label_features
@@ -28,8 +28,8 @@ class LabelSideXC(BaseXC):
     ----------
     graph : sparse matrix of shape (n_labels, n_labels), LabelGraph or AnchorGraph, default=None
         Graph between labels.
-    label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
-        Texts or features of the labels, in the same form as the samples.
+    label_features : dict of str to str, LabelTexts, or n_labels texts or rows, default=None
+        Texts or features of the labels, in the same form as the samples; a dict has texts by name.
     random_state : int, RandomState instance or None, default=None
         Seed.
     """
@@ -41,6 +41,7 @@ class LabelSideXC(BaseXC):
     # Graph and label features reach a nested estimator without set_fit_request, routing on or off.
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"graph": True, "label_features": True}
 
+    @joins_docstring(BaseXC.fit)
     def fit(
         self,
         X: Any,
@@ -48,6 +49,7 @@ class LabelSideXC(BaseXC):
         *,
         graph: Any = None,
         label_features: Any = None,
+        label_separator: str | None = None,
         groups: Any = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -55,28 +57,18 @@ class LabelSideXC(BaseXC):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), or sequence of str
-            Samples. Texts need a ``vectorizer`` or an estimator that reads texts.
-        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
-            Binary indicator, or one class per sample. Rows without labels are allowed.
         graph : sparse matrix, LabelGraph or AnchorGraph, default=None
             Label-side graph; overrides the constructor parameter.
-        label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
-            Label texts or features; overrides the constructor parameter.
-        groups : array-like of shape (n_samples,), default=None
-            Families of samples; rows that are held out inside `fit` are whole groups.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights. An integer weight equals a repetition of the row.
-
-        Returns
-        -------
-        self
+        label_features : dict of str to str, LabelTexts, or n_labels texts or rows, default=None
+            Label texts or features; overrides the constructor parameter. Where they have names and
+            `y` has, too, they are matched by name, and may be of labels without samples.
         """
         return self._fit(
             X,
             y,
             graph=graph,
             label_features=label_features,
+            label_separator=label_separator,
             groups=groups,
             sample_weight=sample_weight,
         )
@@ -88,6 +80,7 @@ class SampleGraphMixin:
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"sample_graph": True}
     _accepts_anchors: ClassVar[bool] = True
 
+    @joins_docstring(LabelSideXC.fit)
     def fit(
         self: Any,
         X: Any,
@@ -96,6 +89,7 @@ class SampleGraphMixin:
         graph: Any = None,
         sample_graph: Any = None,
         label_features: Any = None,
+        label_separator: str | None = None,
         groups: Any = None,
         sample_weight: ArrayLike | None = None,
     ) -> Any:
@@ -103,25 +97,11 @@ class SampleGraphMixin:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), or sequence of str
-            Samples. Texts need a ``vectorizer`` or an estimator that reads texts.
-        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
-            Binary indicator, or one class per sample. Rows without labels are allowed.
         graph : AnchorGraph, LabelGraph, sparse matrix or "cooccurrence", default=None
             Edges from labels to anchors, whose texts or features have the form of `X`, or edges
             between labels, whose anchors are the labels; overrides the constructor parameter.
         sample_graph : sparse matrix of shape (n_samples, n_anchors), default=None
             Edges from samples to the same anchors; cross-validation cuts it with the samples.
-        label_features : LabelTexts, matrix or sequence of str with n_labels rows, default=None
-            Label texts or features; overrides the constructor parameter.
-        groups : array-like of shape (n_samples,), default=None
-            Families of samples; rows that are held out inside `fit` are whole groups.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights. An integer weight equals a repetition of the row.
-
-        Returns
-        -------
-        self
         """
         return self._fit(
             X,
@@ -129,6 +109,7 @@ class SampleGraphMixin:
             graph=graph,
             sample_graph=sample_graph,
             label_features=label_features,
+            label_separator=label_separator,
             groups=groups,
             sample_weight=sample_weight,
         )

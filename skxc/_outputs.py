@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skxc.exceptions import DenseOutputError
+from skxc.utils._optional import import_optional
 from skxc.utils._sparse import TopK, index_dtype, row_ids
 
 # Dense answers above this many cells (400 MB of float32) are refused rather than built.
 MAX_DENSE_CELLS = 10**8
 # A dense answer needs a probability for labels that were not retrieved at all.
 MISSING_PROBABILITY = 1e-4
+# The threshold of labels that a dict of thresholds does not name.
+USUAL_THRESHOLD = 0.5
 # Dense probabilities stay inside (0, 1), in float32.
 _SMALLEST, _BELOW_ONE = np.finfo(np.float32).tiny, np.nextafter(np.float32(1), np.float32(0))
 
@@ -42,6 +49,44 @@ def dense_probabilities(probabilities: sp.csr_array, layout: str) -> NDArray[np.
         dense /= dense.sum(axis=1, keepdims=True)
     # Scores are float32, and more digits than theirs would depend on how rows were batched.
     return np.clip(dense.astype(np.float32), _SMALLEST, _BELOW_ONE)
+
+
+def thresholds(value: Any, n_labels: int, names: list[str] | None) -> NDArray[np.float64]:
+    """Return one checked threshold per label, from one for all, one per label, or a dict."""
+    if isinstance(value, Real):
+        return np.full(n_labels, float(value))
+    if isinstance(value, Mapping):
+        known = {name: label for label, name in enumerate(names or ())}
+        if unknown := [name for name in value if name not in known]:
+            raise ValueError(
+                f"`threshold` must name labels, but {unknown[0]!r} is none of the {n_labels} "
+                "labels. Leave it out, or fit with names."
+            )
+        given, value = value, np.full(n_labels, USUAL_THRESHOLD)
+        value[[known[name] for name in given]] = list(given.values())
+    result = np.asarray(value, dtype=np.float64)
+    if result.shape != (n_labels,) or not np.all((result >= 0) & (result <= 1)):
+        raise ValueError(
+            f"`threshold` must hold {n_labels} numbers from 0 to 1, one per label, but has the "
+            f"shape {result.shape} and values from {np.min(result, initial=1):g} to "
+            f"{np.max(result, initial=0):g}. Pass one per label, or one for all."
+        )
+    return result
+
+
+def ids_of(X: Any) -> NDArray[Any]:
+    """Return the index of a Series or frame of pandas; nothing where there is none."""
+    index = getattr(X, "index", None)
+    return np.zeros(0) if index is None or callable(index) else np.asarray(index)
+
+
+def frame_library(X: Any, library: str | None) -> Any:
+    """Return the module that makes data frames."""
+    if library not in (None, "pandas", "polars"):
+        raise ValueError(f"`library` must be 'pandas', 'polars' or None, but is {library!r}.")
+    is_polars = type(X).__module__.startswith("polars")
+    wanted = library or ("polars" if is_polars else "pandas")
+    return import_optional(wanted, extra="frames", purpose="predict_frame")
 
 
 def log_odds(probability: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from skxc.utils._bases import Estimator
 from skxc.utils._validation import LARGEST_TOTAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Self, dataclass_transform
 
@@ -72,6 +72,7 @@ class MadeBy:
 
 
 Class = TypeVar("Class")
+Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -221,6 +222,23 @@ def _with_inherited_parameters(cls: type, document: str) -> str:
         return document
     section = "Parameters\n----------\n" + "\n".join(entries)
     return "\n\n".join(part for part in (before, section, after) if part) + "\n"
+
+
+def joins_docstring(base: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Add to the docstring of a method what its `base` says of parameters that both have."""
+
+    def join(function: Function) -> Function:
+        before, own, _ = _parameter_section(inspect.cleandoc(function.__doc__ or ""))
+        _, known, after = _parameter_section(inspect.cleandoc(base.__doc__ or ""))
+        entry_of = {name: entry for entry in [*known, *own] for name in _names_of(entry)}
+        entries = [
+            entry_of[name] for name in inspect.signature(function).parameters if name != "self"
+        ]
+        section = "Parameters\n----------\n" + "\n".join(entries)
+        function.__doc__ = "\n\n".join([before, section, after]) + "\n"
+        return function
+
+    return join
 
 
 def _parameter_section(text: str) -> tuple[str, list[str], str]:

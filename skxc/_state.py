@@ -43,6 +43,8 @@ class StateMixin(Classifier):
     classes_: NDArray
     n_labels_: int
     label_names_: list[str] | None
+    # Only where `fit` was given one.
+    label_separator_: str | None = None
     label_frequency_: NDArray
     n_samples_fit_: float
     input_layout_: str
@@ -133,6 +135,8 @@ class StateMixin(Classifier):
             raise ValueError("`target_layout_` or `input_layout_` is unknown")
         if names is not None and not all(isinstance(name, str) for name in names):
             raise ValueError("`label_names_` must be texts or None")
+        if not isinstance(self.label_separator_, str | None):
+            raise ValueError("`label_separator_` must be a text or None")
         for name, kind in PARTS.items():
             part = vars(self).get(name)
             if part is not None and type(part).__name__ != kind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +14,15 @@ from sklearn.base import clone
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from skxc._own_labels import OwnLabels
-from skxc.labels import AnchorGraph, LabelGraph, check_graph, check_label_features
+from skxc.labels import AnchorGraph, LabelGraph, LabelTexts, check_graph, check_label_features
 from skxc.utils._canonical import canonical_rows
+from skxc.utils._label_lists import (
+    UnknownLabels,
+    rows_of_names,
+    rows_to_score,
+    target_of_names,
+    truth_of_names,
+)
 from skxc.utils._validation import (
     Target,
     as_csr,
@@ -127,6 +134,7 @@ def training_set(
     graph: Any = None,
     sample_graph: Any = None,
     label_features: Any = None,
+    label_separator: str | None = None,
     groups: Any = None,
     sample_weight: ArrayLike | None = None,
 ) -> TrainingSet:
@@ -141,7 +149,8 @@ def training_set(
         check_target(y)
     X = list(X) if isinstance(X, Iterator) else X
     samples, attributes = check_samples(estimator, X)
-    target = check_target(y)
+    label_features = _or_parameter(estimator, "label_features", label_features)
+    target, label_features = _named_target(y, label_separator, label_features)
     n_samples, n_labels = int(samples.shape[0]), int(target.matrix.shape[1])
     check_rows("y", target.matrix.shape[0], n_samples, "Pass one row of labels per sample.")
     weight = check_weight(sample_weight, n_samples)
@@ -149,9 +158,7 @@ def training_set(
     groups = _check_groups(groups, n_samples)
     # The label side is checked against the target as it came, before classes can drop out.
     graph = _graph_for(estimator, _or_parameter(estimator, "graph", graph), n_labels, n_samples)
-    label_features, names = check_label_features(
-        _or_parameter(estimator, "label_features", label_features), n_labels, n_samples
-    )
+    label_features, names = check_label_features(label_features, n_labels, n_samples)
     # The graph of samples must not move rows: training without its edges is training without it,
     # bit for bit.
     ties = [] if sample_graph is None else [sample_graph]
@@ -190,6 +197,7 @@ def training_set(
         "label_names_": data.label_names,
         "label_frequency_": _as_counts(data.label_frequency),
         "n_samples_fit_": _as_counts(np.array([weight.sum()]))[0].item(),
+        **({} if label_separator is None else {"label_separator_": label_separator}),
         "target_layout_": target.layout,
         "target_dtype_": target.dtype,
     }
@@ -251,7 +259,7 @@ def _matrix(estimator: Any, X: Any, **checks: Any) -> sp.csr_array:
         X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, **checks)
     except (ValueError, TypeError) as error:
         cells = X if sp.issparse(X) or np.ndim(X) < 2 else np.asarray(X, dtype=object).ravel()
-        if not holds_texts(cells):
+        if not (isinstance(X, str | bytes) or holds_texts(cells)):
             raise
         raise ValueError(
             f"`X` must be a matrix of numbers, but is a {type(X).__name__} of shape {np.shape(X)} "
@@ -307,6 +315,29 @@ def _supervised_steps(vectorizer: Any) -> list[str]:
 
 
 # ---- the label side
+
+
+def _named_target(y: Any, separator: str | None, label_features: Any) -> tuple[Target, Any]:
+    """Return the target, and label features in the order of its columns where both have names."""
+    if isinstance(label_features, Mapping):
+        label_features = LabelTexts(label_features)
+    names = label_features.names if isinstance(label_features, LabelTexts) else None
+    rows = rows_of_names(y, separator)
+    if rows is not None:
+        if label_features is not None and names is None:
+            raise ValueError(
+                "`label_features` must say which label a text belongs to because `y` holds names. "
+                "Pass a dict {name: text}, or LabelTexts(texts, names)."
+            )
+        return target_of_names(rows, names), label_features
+    target = check_target(y)
+    columns = target.names
+    if target.layout == "classes" and target.classes.dtype.kind in "OU":
+        columns = target.classes.tolist()
+    if names is None or columns is None or names == columns or set(names) != set(columns):
+        return target, label_features
+    place = {name: label for label, name in enumerate(names)}
+    return target, LabelTexts(label_features.texts[[place[name] for name in columns]], columns)
 
 
 @dataclass(frozen=True)
@@ -393,10 +424,20 @@ def _graph_for(
 
 
 def check_truth(
-    y: Any, sample_weight: ArrayLike | None, n_samples: int, n_labels: int
+    estimator: Any,
+    y: Any,
+    sample_weight: ArrayLike | None,
+    n_samples: int,
+    unknown_labels: UnknownLabels = "ignore",
 ) -> tuple[sp.csr_array, NDArray[np.float64]]:
     """Return the checked labels and weights of samples that a fitted estimator is scored on."""
-    truth = check_target(y).matrix
+    n_labels = estimator.n_labels_
+    rows = rows_to_score(y, estimator.label_separator_)
+    if rows is None:
+        truth = check_target(y).matrix
+    else:
+        # What is not known cannot be right, so its columns are of no use here.
+        truth = truth_of_names(rows, estimator.label_names_, unknown_labels)[0][:, :n_labels]
     check_rows("y", truth.shape[0], n_samples, "Pass one row of labels per sample.")
     if truth.shape[1] != n_labels:
         raise ValueError(

@@ -6,7 +6,6 @@ Everything that users call is built here on these two.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skxc import _outputs
+from skxc._answers import AnswersMixin
 from skxc._hold_out import SMALL_SAMPLE, train_and_calibrate
 from skxc._model import Fit, Model, of_model
 from skxc._own_labels import depth_for, without_own
@@ -31,8 +31,7 @@ from skxc._params import (
     Share,
     params,
 )
-from skxc._state import StateMixin
-from skxc._training_set import Features, TrainingSet, check_new_samples, check_truth, training_set
+from skxc._training_set import Features, TrainingSet, check_new_samples, training_set
 from skxc.utils._callbacks import with_callbacks
 from skxc.utils._sparse import TopK, pack_topk
 from skxc.utils._validation import canonical_csr
@@ -58,15 +57,16 @@ __all__ = [
 
 
 @params
-class BaseXC(StateMixin, Parameterized):
+class BaseXC(AnswersMixin, Parameterized):
     """Base class of all estimators.
 
     Parameters
     ----------
     top_k : int, default=100
         Number of labels that are retrieved per row.
-    threshold : float, default=0.5
-        Smallest probability of a predicted label.
+    threshold : float, array-like of shape (n_labels,), or dict of str to float, default=0.5
+        Smallest probability of a predicted label: one for all, one per label, or by names, where
+        labels that are not named have 0.5.
     vectorizer : transformer, default=None
         Turns texts into a feature matrix; a clone is fitted on the texts of the training samples
         and of the labels.
@@ -78,10 +78,12 @@ class BaseXC(StateMixin, Parameterized):
     """
 
     top_k: PositiveInt = 100
-    threshold: Share = 0.5
+    threshold: Share | Annotated[Any, "array-like"] = 0.5
     vectorizer: Annotated[Any, None, HasMethods(["fit", "transform"])] = None
     calibration: Literal["auto", "held_out", "refit"] | None = "auto"
 
+    # It reaches a nested estimator without set_fit_request, routing on or off.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"label_separator": True}
     # Whether ``_train`` takes raw texts when there is no vectoriser.
     _accepts_texts: ClassVar[bool] = False
     # Whether ``_train`` takes an AnchorGraph with texts of its own.
@@ -122,7 +124,13 @@ class BaseXC(StateMixin, Parameterized):
     _train_and_calibrate = train_and_calibrate
 
     def fit(
-        self, X: Any, y: Any, *, groups: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        label_separator: str | None = None,
+        groups: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Fit the estimator.
 
@@ -130,8 +138,13 @@ class BaseXC(StateMixin, Parameterized):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or sequence of str
             Samples. Texts need a ``vectorizer`` or an estimator that reads texts.
-        y : sparse matrix or array-like of shape (n_samples, n_labels), or of shape (n_samples,)
-            Binary indicator, or one class per sample. Rows without labels are allowed.
+        y : lists of names, or matrix of shape (n_samples, n_labels), or array of shape (n_samples,)
+            A list of label names per sample, a binary indicator, or one class per sample. Samples
+            without labels are allowed. Labels that come by name are sorted, or in the order of
+            named `label_features`.
+        label_separator : str, default=None
+            What separates names where `y` has a text such as ``"red;wine"`` per sample. None: texts
+            are classes.
         groups : array-like of shape (n_samples,), default=None
             Families of samples; rows that are held out inside `fit` are whole groups.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -141,13 +154,16 @@ class BaseXC(StateMixin, Parameterized):
         -------
         self
         """
-        return self._fit(X, y, groups=groups, sample_weight=sample_weight)
+        return self._fit(
+            X, y, label_separator=label_separator, groups=groups, sample_weight=sample_weight
+        )
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X: Any, y: Any, **arguments: Any) -> Self:
         """Check the arguments, train and calibrate; what every public ``fit`` calls."""
         data = training_set(self, X, y, **arguments)
+        _outputs.thresholds(self.threshold, data.n_labels, data.label_names)
         self._check(data)
         self._commit({**data.attributes, **self._train_and_calibrate(data)})
         return self
@@ -255,84 +271,14 @@ class BaseXC(StateMixin, Parameterized):
             best = self._search(self.model_, *self._check_X(X), 1)[0][:, 0]
             return self.classes_[np.maximum(best, 0)]
         probabilities = self._probabilities(X)
+        threshold = _outputs.thresholds(self.threshold, self.n_labels_, self.label_names_)
         if isinstance(probabilities, np.ndarray):
-            return (probabilities >= self.threshold).astype(self.target_dtype_)
+            return (probabilities >= threshold).astype(self.target_dtype_)
         # Only retrieved labels can be predicted, whatever the threshold.
-        probabilities.data = (probabilities.data >= self.threshold).astype(self.target_dtype_)
+        is_label = probabilities.data >= threshold[probabilities.indices]
+        probabilities.data = is_label.astype(self.target_dtype_)
         probabilities.eliminate_zeros()
         return probabilities
-
-    def predict_topk(self, X: Any, k: int | None = None) -> TopK:
-        """Return the k best labels of every row.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, n_features), or sequence of str
-            Samples, in the same form as in ``fit``.
-        k : int, default=None
-            Number of labels per row; None means ``top_k``.
-
-        Returns
-        -------
-        indices : ndarray of int32 (int64 beyond its range), shape (n, min(k, n_labels))
-            Column ids of the labels, best first, ties to the lower id; -1 where a row runs out.
-        scores : ndarray of float32, shape (n, min(k, n_labels))
-            Their scores, as in ``decision_function``; -inf where a row runs out.
-        """
-        X, own = self._check_X(X)
-        k = self.top_k if k is None else k
-        if not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"`k` must be an integer of at least 1, but is {k!r}.")
-        k = min(int(k), self.n_labels_)
-        return _outputs.padded(*self._search(self.model_, X, own, k), k, self.n_labels_)
-
-    def predict_labels(self, X: Any, k: int | None = None) -> list[list[Any]]:
-        """Return the names of the k best labels of every row.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, n_features), or sequence of str
-            Samples, in the same form as in ``fit``.
-        k : int, default=None
-            Number of labels per row; None means ``top_k``.
-
-        Returns
-        -------
-        list of n lists
-            Names, best first, without padding; values of ``classes_`` where labels have no names.
-        """
-        indices, _ = self.predict_topk(X, k)
-        if self.label_names_ is None:
-            return [self.classes_[row[row >= 0]].tolist() for row in indices]
-        names = self.label_names_
-        return [[names[label] for label in row if label >= 0] for row in indices.tolist()]
-
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Return precision@1: the share of rows whose best label is right.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, n_features), or sequence of str
-            Samples, in the same form as in ``fit``.
-        y : sparse matrix or array-like of shape (n, n_labels) or (n,)
-            True labels. Rows without labels count as wrong.
-        sample_weight : array-like of shape (n,), default=None
-            Weights of the rows.
-
-        Returns
-        -------
-        float
-            Between 0 and 1; the accuracy for a 1-D ``y``.
-        """
-        check_is_fitted(self)
-        if self.target_layout_ == "classes":
-            return super().score(X, y, sample_weight)
-        X, own = self._check_X(X)
-        truth, weight = check_truth(y, sample_weight, X.shape[0], self.n_labels_)
-        indices, _ = self._search(self.model_, X, own, 1)
-        best = pack_topk(indices, np.ones(indices.shape, dtype=np.float32), self.n_labels_)
-        hits = np.asarray(best.multiply(truth).sum(axis=1)).ravel()
-        return float(np.average(hits, weights=weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

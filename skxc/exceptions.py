@@ -12,6 +12,7 @@ __all__ = [
     "GraphWarning",
     "LabelTextWarning",
     "SlicedLabelSideError",
+    "UnknownLabelWarning",
 ]
 
 
@@ -54,4 +55,11 @@ class GraphWarning(UserWarning):
 
     It has no edge, or edges on one side only (samples or labels), which aligns neither with the
     other, or training ends before its edges would be pruned.
+    """
+
+
+class UnknownLabelWarning(UserWarning):
+    """A model is evaluated on labels that were not there in ``fit``.
+
+    They count as labels that were missed. ``unknown_labels="error"`` makes this an error.
     """

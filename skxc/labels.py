@@ -281,11 +281,11 @@ class LabelTexts(_Holder):
 
     Parameters
     ----------
-    texts : sequence of n_labels str, or matrix of shape (n_labels, n_features)
-        One text per label, or features of the labels.
+    texts : mapping of str to str, sequence of n_labels str, or matrix (n_labels, n_features)
+        Texts by the names of their labels; or one text, or row of features, per label.
     names : sequence of n_labels str, default=None
         Names of the labels: ``label_names_`` of the fitted estimator, answers of
-        ``predict_labels``.
+        ``predict_labels``. Not with a mapping, which has them.
 
     Raises
     ------
@@ -306,6 +306,8 @@ class LabelTexts(_Holder):
     __slots__ = ()
 
     def __init__(self, texts: Any, names: Any = None) -> None:
+        if isinstance(texts, Mapping):
+            texts, names = list(texts.values()), list(texts) if names is None else names
         content = _as_texts_or_features(texts, "texts")
         labels = None if names is None else np.array(as_names(names, "names"), dtype=object)
         if labels is not None and len(labels) != content.shape[0]:
@@ -411,7 +413,7 @@ def check_label_features(
 
     Parameters
     ----------
-    label_features : matrix, sequence of str, LabelTexts or None
+    label_features : matrix, sequence of str, mapping, LabelTexts or None
     n_labels : int or None
         Expected number of rows; None: any.
     n_samples : int or None

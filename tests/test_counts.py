@@ -26,7 +26,7 @@ every_estimator = pytest.mark.parametrize("estimator", EVERY)
 # What tells a fitted estimator how it was fitted, and is not for users.
 INTERNAL = {
     *("input_layout_", "target_layout_", "target_dtype_"),
-    *("own_labels_", "calibrated_settings_", "calibration_rows_"),
+    *("own_labels_", "label_separator_", "calibrated_settings_", "calibration_rows_"),
 }
 
 

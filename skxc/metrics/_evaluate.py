@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from skxc.metrics._calibration import ece
 from skxc.metrics._inputs import Ranking, check_k, rank
 from skxc.metrics._propensity import check_weights, psndcg, psprecision
 from skxc.metrics._ranking import coverage, macro_f1, mean, ndcg, precision, recall
+from skxc.utils._label_lists import UnknownLabels, rows_to_score, truth_of_names
 
 # Functions of a ranking and k; the metric is the mean of what they return.
 UNWEIGHTED: dict[str, Callable[[Ranking, int], Any]] = {
@@ -33,12 +35,17 @@ def evaluate(
     inverse_propensity: ArrayLike | None = None,
     filter_pairs: Any = None,
     drop_empty_rows: bool = False,
+    label_names: Sequence[str] | None = None,
+    label_separator: str | None = None,
+    unknown_labels: UnknownLabels = "ignore",
 ) -> dict[str, float]:
     """Return several metrics of the same predictions, ranking them once.
 
     Parameters
     ----------
-    y_true, y_score, filter_pairs, drop_empty_rows
+    y_true : sparse or dense indicator of shape (n, L), or n lists of names
+        True labels; with names, `label_names` says which columns they are.
+    y_score, filter_pairs, drop_empty_rows
         As in :func:`precision_at_k`.
     ks : iterable of int, default=(1, 3, 5)
         Values of k for the names in `metrics` without one.
@@ -48,6 +55,13 @@ def evaluate(
         `y_score`. By default all but "ece"; "psp" and "psndcg" only with `inverse_propensity`.
     inverse_propensity : array-like of shape (L,), optional
         Weights for "psp" and "psndcg", from :func:`inverse_propensity` of the training data.
+    label_names : sequence of L str, optional
+        Names of the columns of `y_score`: the `label_names_` of the model.
+    label_separator : str, optional
+        What separates names where `y_true` has one text per row.
+    unknown_labels : {"ignore", "error"}, default="ignore"
+        What to do about names that are not in `label_names`: count them as misses, with the largest
+        of the weights, and warn; or raise.
 
     Returns
     -------
@@ -72,10 +86,16 @@ def evaluate(
         metrics = [name for name in UNWEIGHTED if name != "ece"]
         metrics += [] if inverse_propensity is None else WEIGHTED
     wanted = parse_metrics(metrics, ks)
-    ranking = rank(
-        y_true, y_score, max((k for _, k in wanted), default=1), filter_pairs, drop_empty_rows
-    )
-    weights = None if inverse_propensity is None else check_weights(inverse_propensity, ranking)
+    rows, n_unknown = rows_to_score(y_true, label_separator), 0
+    if rows is not None:
+        y_true, n_unknown = truth_of_names(rows, label_names, unknown_labels)
+    depth = max((k for _, k in wanted), default=1)
+    ranking = rank(y_true, y_score, depth, filter_pairs, drop_empty_rows, n_unknown)
+    weights = None
+    if inverse_propensity is not None:
+        given = np.asarray(inverse_propensity)
+        more = np.full(n_unknown, given.max(initial=1))
+        weights = check_weights(np.append(given, more) if n_unknown else given, ranking)
     result = {}
     for name, k in wanted:
         if name in UNWEIGHTED:

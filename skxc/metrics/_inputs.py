@@ -59,6 +59,7 @@ def rank(
     depth: int,
     filter_pairs: Any = None,
     drop_empty_rows: bool = False,
+    n_unknown: int = 0,
 ) -> Ranking:
     """Check the inputs of a metric and rank the `depth` best predictions of every row.
 
@@ -72,16 +73,19 @@ def rank(
         Predictions at its stored positions are dropped.
     drop_empty_rows : bool, default=False
         Leave out the rows of `y_true` without labels.
+    n_unknown : int, default=0
+        Last columns of `y_true` that scores and filter do not have: labels that nobody predicts.
 
     Returns
     -------
     Ranking
     """
     truth = _check_truth(y_true)
+    shape = truth.shape[0], truth.shape[1] - n_unknown
     # Nothing is ranked beyond the last label.
     depth = min(depth, max(truth.shape[1], 1))
-    pairs = None if filter_pairs is None else _check_filter(filter_pairs, truth)
-    scores = _check_predictions(y_score, truth.shape, depth, pairs)
+    pairs = None if filter_pairs is None else _check_filter(filter_pairs, truth, shape)
+    scores = _widened(_check_predictions(y_score, shape, depth, pairs), truth.shape)
     if pairs is not None:
         keep = ~stored_in(scores, pairs)
         indptr = np.concatenate([[0], np.cumsum(keep)])[scores.indptr]
@@ -126,11 +130,17 @@ def _check_truth(y_true: Any) -> sp.csr_array:
     return target.matrix
 
 
-def _check_filter(filter_pairs: Any, truth: sp.csr_array) -> sp.csr_array:
+def _widened(matrix: sp.csr_array, shape: tuple[int, int]) -> sp.csr_array:
+    """Return the matrix with empty columns at its end."""
+    return sp.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=shape)
+
+
+def _check_filter(filter_pairs: Any, truth: sp.csr_array, shape: tuple[int, int]) -> sp.csr_array:
     is_sparse = sp.issparse(filter_pairs)
     pairs = checked_sparse(filter_pairs, "filter_pairs") if is_sparse else filter_pairs
     pairs = _canonical(sp.csr_array(pairs))
-    _check_shape("filter_pairs", pairs.shape, truth.shape)
+    _check_shape("filter_pairs", pairs.shape, shape)
+    pairs = _widened(pairs, truth.shape)
     overlap = np.count_nonzero(stored_in(truth, pairs))
     if overlap:
         warnings.warn(

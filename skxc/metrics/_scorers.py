@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skxc.metrics._evaluate import WEIGHTED, evaluate, parse_metrics
 from skxc.metrics._propensity import inverse_propensity
+from skxc.utils._label_lists import UnknownLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class TopKScorer:
     propensity : "from_estimator" or ndarray of shape (L,)
     a, b : float
     drop_empty_rows : bool
+    unknown_labels : {"ignore", "error"}
     """
 
     metrics: tuple[str, ...]
@@ -35,6 +37,7 @@ class TopKScorer:
     a: float
     b: float
     drop_empty_rows: bool
+    unknown_labels: UnknownLabels
 
     def __call__(self, estimator: Any, X: Any, y: Any, **_: Any) -> dict[str, float]:
         """Return the metrics of the scores of `X` against `y`.
@@ -42,21 +45,30 @@ class TopKScorer:
         Further keywords are ignored: scikit-learn's `ScoringMonitor` hands over whatever an
         estimator reports, such as its loss.
         """
+        trained = innermost(estimator)
         return evaluate(
             y,
             _scores(estimator, X),
             metrics=self.metrics,
-            inverse_propensity=self._weights(estimator),
+            inverse_propensity=self._weights(trained),
             drop_empty_rows=self.drop_empty_rows,
+            label_names=getattr(trained, "label_names_", None),
+            label_separator=getattr(trained, "label_separator_", None),
+            unknown_labels=self.unknown_labels,
         )
 
-    def _weights(self, estimator: Any) -> ArrayLike | None:
+    def _weights(self, trained: Any) -> ArrayLike | None:
         """Return bound weights, or those of the rows that the estimator was trained on."""
         if not any(metric.partition("@")[0] in WEIGHTED for metric in self.metrics):
             return None
         if not isinstance(self.propensity, str):
             return self.propensity
-        trained = _with_label_frequency(estimator)
+        if not hasattr(trained, "label_frequency_"):
+            raise ValueError(
+                "Propensity-scored metrics need `label_frequency_` and `n_samples_fit_`. Got "
+                f"{type(trained).__name__} without; pass `propensity=inverse_propensity(...)` of "
+                "the training data, or leave 'psp' and 'psndcg' out of `metrics`."
+            )
         return inverse_propensity(trained.label_frequency_, trained.n_samples_fit_, self.a, self.b)
 
 
@@ -77,6 +89,7 @@ def topk_scorer(
     a: float = 0.55,
     b: float = 1.5,
     drop_empty_rows: bool = False,
+    unknown_labels: UnknownLabels = "ignore",
 ) -> TopKScorer:
     """Return a scorer of several metrics that predicts once.
 
@@ -94,6 +107,9 @@ def topk_scorer(
         Constants of :func:`inverse_propensity` for "from_estimator".
     drop_empty_rows : bool, default=False
         Leave rows without labels out.
+    unknown_labels : {"ignore", "error"}, default="ignore"
+        Where `y` holds names, as in :func:`evaluate`: what to do about those that the fitted
+        estimator does not know.
 
     Returns
     -------
@@ -126,7 +142,7 @@ def topk_scorer(
     if not isinstance(propensity, str):
         propensity = np.asarray(propensity, dtype=np.float64)
     names = tuple(f"{name}@{k}" for name, k in wanted)
-    return TopKScorer(names, propensity, a, b, drop_empty_rows)
+    return TopKScorer(names, propensity, a, b, drop_empty_rows, unknown_labels)
 
 
 def get_scorer(
@@ -136,6 +152,7 @@ def get_scorer(
     a: float = 0.55,
     b: float = 1.5,
     drop_empty_rows: bool = False,
+    unknown_labels: UnknownLabels = "ignore",
 ) -> SingleScorer:
     """Return a scorer of one metric, such as ``get_scorer("precision@5")``.
 
@@ -143,7 +160,7 @@ def get_scorer(
     ----------
     metric : str
         A name of :func:`topk_scorer` with a k.
-    propensity, a, b, drop_empty_rows
+    propensity, a, b, drop_empty_rows, unknown_labels
         As in :func:`topk_scorer`.
 
     Returns
@@ -156,7 +173,15 @@ def get_scorer(
     ValueError
         An unknown metric or one without a k.
     """
-    scorer = topk_scorer((), [metric], propensity, a=a, b=b, drop_empty_rows=drop_empty_rows)
+    scorer = topk_scorer(
+        (),
+        [metric],
+        propensity,
+        a=a,
+        b=b,
+        drop_empty_rows=drop_empty_rows,
+        unknown_labels=unknown_labels,
+    )
     if len(scorer.metrics) != 1:
         raise ValueError(
             f"`metric` must name a k. Got {metric!r}; write '{metric}@5', for example."
@@ -171,18 +196,12 @@ def _scores(estimator: Any, X: Any) -> Any:
     return estimator.predict_proba(X)
 
 
-def _with_label_frequency(estimator: Any) -> Any:
-    """Return the estimator inside searches and pipelines that knows its labels."""
-    inner = estimator
-    while not hasattr(inner, "label_frequency_"):
-        if hasattr(inner, "best_estimator_"):
-            inner = inner.best_estimator_
-        elif hasattr(inner, "steps"):
-            inner = inner.steps[-1][1]
+def innermost(estimator: Any) -> Any:
+    """Return the estimator inside searches and pipelines, fitted or not."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
         else:
-            raise ValueError(
-                "Propensity-scored metrics need `label_frequency_` and `n_samples_fit_`. Got "
-                f"{type(inner).__name__} without; pass `propensity=inverse_propensity(...)` of the "
-                "training data, or leave 'psp' and 'psndcg' out of `metrics`."
-            )
-    return inner
+            return estimator

@@ -22,7 +22,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from skxc.metrics import get_scorer, topk_scorer
-from skxc.utils._validation import checked_sparse
+from skxc.metrics._scorers import innermost
+from skxc.utils._label_lists import rows_of_names
+from skxc.utils._validation import checked_sparse, text_column
 
 Rows = NDArray[np.int64]
 Scorer = Callable[[Any, Any, Any], Any]
@@ -49,7 +51,8 @@ def cross_validate(
     estimator : estimator
         Cloned for every fold.
     X : sparse matrix, array-like or sequence of texts, n rows
-    y : sparse or dense indicator of shape (n, L), or array-like of shape (n,)
+    y : sparse or dense indicator of shape (n, L), array-like of shape (n,), or lists of names
+        Names are known by the training rows of a fold, or by named `label_features`.
     groups : array-like of shape (n,), optional
         For group-wise splitters.
     scoring : callable, dict, str or sequence of str, optional
@@ -117,7 +120,8 @@ def cross_val_predict(
     Returns
     -------
     csr_array or ndarray of shape (n, ...)
-        Sparse if the method returns sparse matrices; rows in the order of `X`.
+        Sparse if the method returns sparse matrices; rows in the order of `X`. Where `y` holds
+        names, columns are those of a fit on all rows.
 
     Raises
     ------
@@ -157,26 +161,32 @@ class _Folds:
     y: Any
     params: dict[str, Any]
     splits: list[tuple[Rows, Rows]]
+    labels: list[str] | None
 
     @classmethod
     def of(
         cls, estimator: Any, X: Any, y: Any, groups: Any, cv: Any, params: Mapping[str, Any] | None
     ) -> _Folds:
+        labels: list[str] | None = None
         # Before rows are cut, since the code in C that cuts trusts the indices.
         X, y = (
             checked_sparse(value, name) if sp.issparse(value) else value
             for name, value in (("X", X), ("y", y))
         )
         X, y, groups = indexable(X, y, groups)
+        names = rows_of_names(y, _separator(params))
+        if names is not None:
+            # Rows stay as they came: texts to split, or lists, in an array that can be cut.
+            y, labels = text_column(y), _all_names(estimator, names, params)
         y = np.asarray(y) if isinstance(y, list) else y
         params = {
             name: _check_rows(name, value, y.shape[0]) if _is_row_aligned(name, value) else value
             for name, value in (params or {}).items()
         }
         # An indicator of one or two labels is no reason for stratified folds, which refuse CSR.
-        stratified = getattr(y, "ndim", 2) == 1 and is_classifier(estimator)
+        stratified = names is None and getattr(y, "ndim", 2) == 1 and is_classifier(estimator)
         splits = list(check_cv(cv, y, classifier=stratified).split(X, y, groups))
-        return cls(estimator, X, y, params, splits)
+        return cls(estimator, X, y, params, splits, labels)
 
     def run(self, function: Callable[..., Any], wanted: Any, n_jobs: int | None) -> list[Any]:
         """Return ``function(self, train, test, wanted)`` of every fold."""
@@ -204,7 +214,45 @@ def _fit_and_score(folds: _Folds, train: Rows, test: Rows, scorer: Scorer) -> di
 
 
 def _fit_and_predict(folds: _Folds, train: Rows, test: Rows, method: str) -> Any:
-    return getattr(folds.fit(train), method)(_safe_indexing(folds.X, test))
+    model = folds.fit(train)
+    answer = getattr(model, method)(_safe_indexing(folds.X, test))
+    known = getattr(innermost(model), "label_names_", None)
+    if folds.labels is None or known is None or not sp.issparse(answer):
+        return answer
+    # The labels of this fold, in columns of those of all folds.
+    place = {name: label for label, name in enumerate(folds.labels)}
+    columns = np.array([place[name] for name in known], dtype=answer.indices.dtype)
+    parts = (answer.data, columns[answer.indices], answer.indptr)
+    answer = sp.csr_array(parts, shape=(answer.shape[0], len(place)))
+    answer.sort_indices()
+    return answer
+
+
+def _separator(params: Mapping[str, Any] | None) -> str | None:
+    """Return the `label_separator` among the arguments of `fit`, also after a step name."""
+    found = [
+        value
+        for name, value in (params or {}).items()
+        if name.rsplit("__", 1)[-1] == "label_separator"
+    ]
+    return found[0] if found else None
+
+
+def _all_names(
+    estimator: Any, rows: list[list[str]], params: Mapping[str, Any] | None
+) -> list[str]:
+    """Return the labels that a fit on all rows knows."""
+    given = [getattr(innermost(estimator), "label_features", None)]
+    given += [
+        value
+        for name, value in (params or {}).items()
+        if name.rsplit("__", 1)[-1] == "label_features"
+    ]
+    for value in reversed(given):
+        names = list(value) if isinstance(value, Mapping) else getattr(value, "names", None)
+        if names is not None:
+            return names
+    return sorted({name for row in rows for name in row})
 
 
 @dataclass(frozen=True)
