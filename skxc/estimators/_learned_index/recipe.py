@@ -80,7 +80,7 @@ class LearnedIndexXC(NeuralXC):
     sizes_ : IndexSizes
         The sizes that None stands for.
     coverage_ : float
-        Share of the labels with training rows that an edge leads to.
+        Share of the labels with training rows, those of their own included, that an edge leads to.
     shortlist_recall_ : float
         Share of the positives of held-out rows (training rows, where there are none) that are in
         the shortlist.

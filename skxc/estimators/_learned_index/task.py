@@ -39,7 +39,7 @@ from skxc.indices import IndexSizes, LabelIndex
 from skxc.training import HeldOut, LabelVectors, Task, share_of_epoch
 from skxc.utils._row_sparse import as_tensor, pair_products
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
-from skxc.utils._sparse import pack_topk, pair_ids, row_ids, top_k
+from skxc.utils._sparse import pack_topk, row_ids, top_k
 
 Ids = NDArray[np.integer]
 # Clusters beyond the beam that a training step can follow.
@@ -246,12 +246,8 @@ class LearnedIndexTask(Task):
         width = min(self.sizes.beam_width, n_clusters)
         parents = self.parents[y.indices]
         best, _ = top_k(log_s, width)
-        counts = np.diff(y.indptr)
-        forced = np.full((len(log_s), int(counts.max(initial=0))), -1, dtype=np.int64)
-        place = np.arange(y.nnz) - np.repeat(y.indptr[:-1], counts)
-        forced[np.repeat(np.arange(len(log_s)), counts), place] = parents
-        self._count_parents(parents, np.repeat(np.arange(len(log_s)), counts), best)
-        beam = _without_repetitions(np.concatenate([forced, best], axis=1))
+        self._count_parents(parents, row_ids(y), best)
+        beam = _without_repetitions(np.concatenate([_padded(y, parents), best], axis=1))
         beam = np.where(beam < 0, rng.integers(n_clusters, size=beam.shape), beam)
         beam = _without_repetitions(beam)
         largest = width + EXTRA_CLUSTERS
@@ -379,8 +375,18 @@ class _PathScores:
 
 def _without_pairs(labels: NDArray[np.int32], pairs: sp.csr_array) -> NDArray[np.int32]:
     """Return padded lists of labels with those of `pairs` replaced by -1."""
-    ids = np.arange(len(labels))[:, None] * pairs.shape[1] + labels
-    return np.where(np.isin(ids, pair_ids(pairs)), np.int32(-1), labels)
+    for own in _padded(pairs, pairs.indices).T:
+        labels = np.where(labels == own[:, None], np.int32(-1), labels)
+    return labels
+
+
+def _padded(matrix: sp.csr_array, values: Ids) -> Ids:
+    """Return one value per stored entry, row by row, padded with -1."""
+    counts = np.diff(matrix.indptr)
+    padded = np.full((len(counts), int(counts.max(initial=0))), -1, dtype=np.int64)
+    place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], counts)
+    padded[row_ids(matrix), place] = values
+    return padded
 
 
 def _without_repetitions(beam: Ids) -> Ids:
