@@ -452,7 +452,9 @@ def test_the_loss_of_the_graph_by_loops():
     ids = rows[batch]
     assert (ids < N).any()
     assert (ids >= N).any(), "one batch has both sides"
-    columns = np.flatnonzero(both[ids].any(axis=0))
+    columns = task.draw(batch, np.random.default_rng(0)).labels
+    assert np.all(np.isin(columns, np.flatnonzero(both[ids].any(axis=0))))
+    assert both[ids][:, columns].any(axis=1).all(), "every row draws an anchor"
     total = 0.0
     for row in ids:
         scores = vectors[row] @ anchors.T / 0.1

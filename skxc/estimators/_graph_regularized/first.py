@@ -16,6 +16,9 @@ from skxc.negatives import InBatch
 from skxc.training import PoolSettings
 from skxc.training._pool import Ids, Pool
 
+# Anchors that a row draws into the pool of a step; all of its anchors there are right.
+N_DRAWN = 4
+
 
 class AnchorTask(DualEncoderTask):
     """Train the encoder of a task on edges: samples and labels are rows, anchors are the labels.
@@ -50,7 +53,7 @@ class AnchorTask(DualEncoderTask):
         self.rows = np.flatnonzero(np.diff(edges.indptr))
         settings = PoolSettings(
             loss=loss,
-            negatives=InBatch(),
+            negatives=InBatch(n_positives=N_DRAWN),
             batches=UniformBatches(len(self.rows), size_of_batches(len(self.rows))),
             search=task.settings.search,
             excluded=hidden[self.rows] if hidden.nnz else None,

@@ -91,7 +91,7 @@ class GraphRegularizedXC(SampleGraphMixin, DualEncoderXC):
     ...     label_features=data.label_texts,
     ... )
     >>> {name: len(losses) for name, losses in model.loss_history_.items()}
-    {'task': 5, 'graph': 3}
+    {'task': 5, 'graph': 8}
     """
 
     terms: GraphTerms | None = None

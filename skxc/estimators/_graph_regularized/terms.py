@@ -64,7 +64,7 @@ class GraphTerms(Part):
         "first": the encoder learns to find anchors, then the task alone. The others are the paper's
         way: an extra loss per graph and side beside the task, with weights that fall from 1 to 0
         over the training ("fade") or stay ("constant").
-    n_epochs : int, default=3
+    n_epochs : int, default=8
         Epochs of "first", before those of the task.
     loss : str or Loss, default="decoupled"
         Loss against anchors, a name or object of `skxc.losses`; "triplet" in the paper. Beside the
@@ -90,7 +90,7 @@ class GraphTerms(Part):
     """
 
     schedule: Annotated[str, OneOf(("first", *SCHEDULES))] = "first"
-    n_epochs: PositiveInt = 3
+    n_epochs: PositiveInt = 8
     loss: LossLike = "decoupled"
     weights: Bandit | NonNegativeFloat | Mapping[str, Any] | None = None
     sides: Literal["both", "samples", "labels"] = "both"
