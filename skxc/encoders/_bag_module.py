@@ -57,8 +57,6 @@ class BagBatch:
     def to(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return words and n-grams as tensors; all arrays of the batch go to the device at once."""
         maps = [self.weights] if self.mixing is None else [self.weights, self.mixing]
-        if device.type == "cpu":
-            maps = []
         sent = send([self.words, self.grams, *(a for each in maps for a in each.arrays)], device)
         for number, each in enumerate(maps):
             each.tensors = sent[2 + 6 * number : 8 + 6 * number]

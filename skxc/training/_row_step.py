@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skxc.utils._row_sparse import runs_loops
 from skxc.utils._threads import in_parts
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -50,7 +51,7 @@ class Rule(NamedTuple):
 def can_fuse(parameter: Tensor) -> bool:
     """Return whether `fused_step` takes this table; torch's operations take every table."""
     return (
-        parameter.device.type == "cpu"
+        runs_loops(parameter.device)
         and parameter.dtype in (torch.float32, torch.bfloat16)
         and parameter.dim() == 2
         and parameter.is_contiguous()

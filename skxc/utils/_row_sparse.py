@@ -61,6 +61,11 @@ def settled(parameter: Tensor) -> Tensor:
     return gradient
 
 
+def runs_loops(device: torch.device) -> bool:
+    """Return whether compiled loops take the place of torch's operations: on a CPU."""
+    return device.type == "cpu"
+
+
 class SparseMap:
     """A constant CSR matrix and its transpose, both made once, for products with dense matrices.
 
@@ -87,18 +92,23 @@ class SparseMap:
 
     def multiply(self, dense: Tensor, *, transposed: bool = False) -> Tensor:
         """Return the product of the matrix, or of its transpose, with (m, d) or (n, d) numbers."""
-        place = slice(3, 6) if transposed else slice(0, 3)
-        n, m = self.shape[::-1] if transposed else self.shape
-        dense = dense.detach().contiguous()
-        if dense.device.type != "cpu":
-            if self.tensors is None:
-                self.tensors = send(self.arrays, dense.device)
-            return _csr(self.tensors[place], (n, m)) @ dense
-        product = torch.empty((n, dense.shape[1]))
-        arguments = (*self.arrays[place], dense.numpy(), product.numpy())
-        work = len(self.arrays[2]) * dense.shape[1]
-        in_parts(lambda first, last: _multiply(*arguments, first, last), n, work)
-        return product
+        if self.tensors is None:
+            self.tensors = send(self.arrays, dense.device)
+        if transposed:
+            return _product(self.tensors[3:], self.shape[::-1], dense)
+        return _product(self.tensors[:3], self.shape, dense)
+
+
+def _product(matrix: Sequence[Tensor], shape: tuple[int, int], dense: Tensor) -> Tensor:
+    """Return the product of a CSR matrix, given by its three arrays, with a dense matrix."""
+    dense = dense.detach().contiguous()
+    if not runs_loops(dense.device):
+        return _csr(matrix, shape) @ dense
+    product = torch.empty((shape[0], dense.shape[1]))
+    arrays = [tensor.numpy() for tensor in (*matrix, dense, product)]
+    work = len(matrix[1]) * dense.shape[1]
+    in_parts(lambda first, last: _multiply(*arrays, first, last), shape[0], work)
+    return product
 
 
 @_compiled
@@ -189,20 +199,48 @@ class _PairProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pattern: sp.csr_array, left: Tensor, right: Tensor) -> Tensor:
-        ctx.pattern = pattern
+        # The transpose says where the value of each of its entries comes from.
+        places = np.arange(pattern.nnz, dtype=np.int64)
+        other = sp.csr_array((places, pattern.indices, pattern.indptr), shape=pattern.shape).T
+        other = sp.csr_array(other)
+        shorter = [a.astype(np.int32) for m in (pattern, other) for a in (m.indptr, m.indices)]
+        *ctx.sides, ctx.order = send([*shorter, other.data], left.device)
+        ctx.shape = pattern.shape
         ctx.save_for_backward(left, right)
-        places = _to_torch(pattern, left.device)
-        return torch.sparse.sampled_addmm(places, left, right.T, beta=0.0).values()
+        if not runs_loops(left.device):
+            zeros = left.new_zeros(pattern.nnz)
+            pairs = _csr([*ctx.sides[:2], zeros], pattern.shape)
+            return torch.sparse.sampled_addmm(pairs, left, right.T, beta=0.0).values()
+        products = torch.empty(pattern.nnz)
+        dense = (left.detach().contiguous(), right.detach().contiguous(), products)
+        arrays = [tensor.numpy() for tensor in (*ctx.sides[:2], *dense)]
+        work = pattern.nnz * left.shape[1]
+        in_parts(lambda first, last: _multiply_pairs(*arrays, first, last), len(left), work)
+        return products
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        pattern = ctx.pattern
-        parts = (gradient.detach().cpu().numpy(), pattern.indices, pattern.indptr)
-        weights = sp.csr_array(parts, shape=pattern.shape)
-        to_right = sp.csr_array(weights.T)
-        device = gradient.device
-        return None, _to_torch(weights, device) @ right, _to_torch(to_right, device) @ left
+        gradient = gradient.detach().contiguous()
+        to_left = _product([*ctx.sides[:2], gradient], ctx.shape, right)
+        to_right = _product([*ctx.sides[2:], gradient[ctx.order]], ctx.shape[::-1], left)
+        return None, to_left, to_right
+
+
+@_compiled
+def _multiply_pairs(
+    indptr: NDArray,
+    indices: NDArray,
+    left: NDArray,
+    right: NDArray,
+    products: NDArray,
+    first: int,
+    last: int,
+) -> None:
+    """Write the inner product of every pair of some rows."""
+    for i in range(first, last):
+        for k in range(indptr[i], indptr[i + 1]):
+            products[k] = np.dot(left[i], right[indices[k]])
 
 
 def pair_products(pattern: sp.csr_array, left: Tensor, right: Tensor) -> Tensor:

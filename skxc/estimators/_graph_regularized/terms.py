@@ -303,7 +303,8 @@ class GraphRegularizedTask(DualEncoderTask):
         total = super()._loss_of(vectors[:n_vectors] if pool.draws else vectors, pool)
         weights = self.weights.weights * pool.factor
         self.figures.steps.append(np.array([pool.epoch, *weights]))
-        losses = [total.detach(), *[total.new_tensor(math.nan)] * len(self.terms)]
+        task_loss = total.detach()
+        losses = [task_loss, *[torch.full_like(task_loss, math.nan)] * len(self.terms)]
         anchors = vectors[n_vectors:]
         for draw in pool.draws:
             value = self._term_loss(vectors, anchors, draw)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from skxc._params import Part, PositiveFloat, PositiveInt, Share, params
 from skxc.indices import IndexSizes, counted_edges
-from skxc.utils._row_sparse import as_tensor, gather_rows
+from skxc.utils._row_sparse import gather_rows, send
 
 # Added to counts before their logarithm: what an edge without any count starts from.
 COUNT_FLOOR = 1e-2
@@ -92,8 +92,10 @@ class LearnedEdges(nn.Module):
 
     def log_weights(self, clusters: NDArray[np.integer]) -> Tensor:
         """Return the logarithms of the weights of distinct, sorted clusters; -inf where padded."""
-        logits = gather_rows(self.logits, clusters)
-        padded = as_tensor(self.labels[clusters] < 0, bool).to(logits.device)
+        ids, padded = send(
+            [clusters.astype(np.int64), self.labels[clusters] < 0], self.logits.device
+        )
+        logits = gather_rows(self.logits, ids)
         logits = logits.masked_fill(padded, -math.inf)
         share = self.log_beta + functional.log_softmax(logits, dim=1)
         return soft_cap(share.masked_fill(padded, -math.inf))

@@ -37,7 +37,7 @@ from skxc._params import (
 from skxc.estimators._learned_index.edges import LearnedEdges, TreeEdges, visited_edges
 from skxc.indices import IndexSizes, LabelIndex
 from skxc.training import HeldOut, LabelVectors, Task, share_of_epoch
-from skxc.utils._row_sparse import as_tensor, pair_products
+from skxc.utils._row_sparse import pair_products, send
 from skxc.utils._shortlist import Shortlists, follow_beams, heaviest_clusters
 from skxc.utils._sparse import pack_topk, row_ids, top_k
 
@@ -193,18 +193,19 @@ class LearnedIndexTask(Task):
         """Return the loss of unit vectors of rows."""
         vectors = functional.dropout(vectors * self.scale, self.settings.dropout, self.training)
         log_s = self._log_cluster_scores(vectors)
-        y = self.y[rows]
-        beam = self._training_beam(log_s.detach().cpu().numpy(), y, rng)
+        y, scores = self.y[rows], log_s.detach().cpu().numpy()
+        beam = self._training_beam(scores, y, rng)
         clusters, local = np.unique(beam, return_inverse=True)
         local = np.where(beam >= 0, local.reshape(beam.shape) - (clusters[0] < 0), -1)
         clusters = clusters[clusters >= 0]
         log_a = self.edges.log_weights(clusters).to(self.device)
-        log_s = log_s.gather(1, as_tensor(np.maximum(beam, 0), np.int64).to(self.device))
+        places = np.maximum(beam, 0)
+        log_s = log_s.gather(1, *send([places.astype(np.int64)], self.device))
         found = follow_beams(
             local,
-            log_s.detach().exp().cpu().numpy(),
+            np.exp(np.take_along_axis(scores, places, axis=1)),
             self.edges.labels[clusters],
-            log_a.detach().exp().cpu().numpy(),
+            np.exp(log_a.detach().cpu().numpy()),
             self.y.shape[1],
             self._n_scored,
             y,
@@ -269,13 +270,13 @@ class LearnedIndexTask(Task):
         """Return the cross-entropy of the scored labels, summed over the labels of a row."""
         labels = found.labels
         rows, places = np.nonzero(labels >= 0)
-        positive = torch.from_numpy(found.relevant[rows, places]).to(self.device)
-        log_p = path(rows, found.codes[rows, places]) + functional.logsigmoid(
-            self._logits(vectors, labels)
+        log_path, positive, row_weight = path(
+            rows, found.codes[rows, places], found.relevant[rows, places], weight[rows]
         )
+        log_p = log_path + functional.logsigmoid(self._logits(vectors, labels))
         negative = -torch.log1p(-log_p.exp().clamp(max=_LARGEST))
         cross_entropy = torch.where(positive, -log_p, negative)
-        return (cross_entropy * torch.from_numpy(weight[rows]).to(self.device)).sum()
+        return (cross_entropy * row_weight).sum()
 
     def _logits(self, vectors: Tensor, labels: NDArray[np.int32]) -> Tensor:
         """Return w_l . phi(x) + b_l of every label of padded lists, row by row."""
@@ -304,7 +305,8 @@ class LearnedIndexTask(Task):
         # As published, rows are padded to the largest number of positives, with zeros.
         largest: int = np.diff(y.indptr).max()
         share = (weight[rows[kept]] / largest).astype(np.float32)
-        mean = -(path(rows[kept], reached[kept]) * torch.from_numpy(share).to(self.device)).sum()
+        log_path, row_share = path(rows[kept], reached[kept], share)
+        mean = -(log_path * row_share).sum()
         return self.settings.path_loss_weight * found.labels.shape[1] * mean
 
     # ---- the present weights
@@ -365,12 +367,14 @@ class _PathScores:
     def __init__(self, log_s: Tensor, log_a: Tensor, beam: Ids) -> None:
         self.log_s, self.log_a, self.beam = log_s, log_a, beam
 
-    def __call__(self, rows: Ids, codes: Ids) -> Tensor:
+    def __call__(self, rows: Ids, codes: Ids, *more: NDArray) -> list[Tensor]:
+        """Return log path, and arrays of as many numbers, which go to the device together."""
         n_edges = self.log_a.shape[1]
         place, edge = np.divmod(codes, n_edges)
-        from_row = torch.from_numpy(rows * self.log_s.shape[1] + place).to(self.log_s.device)
-        from_edge = torch.from_numpy(self.beam[rows, place] * n_edges + edge).to(self.log_a.device)
-        return self.log_s.flatten()[from_row] + self.log_a.flatten()[from_edge]
+        from_row, from_edge = rows * self.log_s.shape[1] + place, self.beam[rows, place] * n_edges
+        places = [ids.astype(np.int64) for ids in (from_row, from_edge + edge)]
+        in_s, in_a, *sent = send([*places, *more], self.log_s.device)
+        return [self.log_s.flatten()[in_s] + self.log_a.flatten()[in_a], *sent]
 
 
 def _without_pairs(labels: NDArray[np.int32], pairs: sp.csr_array) -> NDArray[np.int32]:
