@@ -24,6 +24,12 @@ FUNCTIONS: list[Any] = []
 _LOG = logging.getLogger("skxc")
 
 
+# Older versions of numba start these names with an underscore.
+_UserProvided: Any = getattr(caching, "UserProvidedCacheLocator", None)
+_UserProvided = _UserProvided or caching._UserProvidedCacheLocator
+_InTree: Any = getattr(caching, "InTreeCacheLocator", None) or caching._InTreeCacheLocator
+
+
 class _ReadOnly:
     """A place of numba's cache that need not be writable."""
 
@@ -31,11 +37,11 @@ class _ReadOnly:
         """Check nothing: what cannot be read counts as absent."""
 
 
-class _ReadOnlyUserProvided(_ReadOnly, caching.UserProvidedCacheLocator):
+class _ReadOnlyUserProvided(_ReadOnly, _UserProvided):
     """The folder that NUMBA_CACHE_DIR names."""
 
 
-class _ReadOnlyInTree(_ReadOnly, caching.InTreeCacheLocator):
+class _ReadOnlyInTree(_ReadOnly, _InTree):
     """``__pycache__`` beside the module."""
 
 
