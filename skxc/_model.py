@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from skxc.utils._sparse import TopK
 
 # Rows searched at once: bounds the memory of a prediction, however many rows and labels.
 BLOCK_ROWS = 1024
+# Of fewer rows than this, those held out are too few to choose by, and are always given back.
+SMALL_SAMPLE = 2000
 
 
 class Model(Record):
@@ -22,6 +24,10 @@ class Model(Record):
     A subclass writes `search`. One with an embedding also writes ``embed(X)``; one that takes
     labels by their features, ``with_labels(features)``, which returns a larger model.
     """
+
+    #: Fields, or "part.field", that come from held-out rows; a training on all rows takes those of
+    #: the first one.
+    _chosen: ClassVar[tuple[str, ...]] = ()
 
     @property
     def n_labels(self) -> int:
@@ -62,6 +68,32 @@ def in_blocks(
     return np.concatenate(labels), np.concatenate(scores)
 
 
+@dataclass
+class Trial:
+    """What a first training, without the held-out rows, leaves to the one on all rows.
+
+    Attributes
+    ----------
+    chosen : dict of str to object
+        What comes from held-out rows, by the names of `Model._chosen`.
+    calibrator : TopKCalibrator or None
+    watched : dict of str to list of float
+        Of every stage that early stopping watched: the figures of its epochs, up to the best one.
+    checkpoints : list of Checkpoint
+        Which the fit, once it is finished, needs no more.
+    """
+
+    chosen: dict[str, Any] = field(default_factory=dict)
+    calibrator: Any = None
+    watched: dict[str, list[float]] = field(default_factory=dict)
+    checkpoints: list[Any] = field(default_factory=list)
+
+    def finish(self) -> None:
+        """Remove the checkpoints."""
+        for checkpoint in self.checkpoints:
+            checkpoint.remove()
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """One training: what a recipe, ``_train(fit)``, works on.
@@ -73,15 +105,41 @@ class Fit:
     held_out : TrainingSet or None
         Rows that steer and are not trained on.
     is_trial : bool
-        Whether another training on all rows follows, which has no held-out rows to choose by.
+        Whether another training on all rows follows.
     seed : int
         Of all random choices.
+    trial : Trial
+        Of two trainings: filled by the first, followed by the second.
     """
 
     data: TrainingSet
     held_out: TrainingSet | None
     is_trial: bool
     seed: int
+    trial: Trial
+
+    @property
+    def judges(self) -> TrainingSet | None:
+        """The held-out rows, where they choose.
+
+        Small data that get them back keep the usual values instead.
+        """
+        held = self.held_out
+        if held is not None and self.is_trial:
+            return held if self.data.n_samples + held.n_samples >= SMALL_SAMPLE else None
+        return held
+
+    def with_choices(self, model: Any) -> Any:
+        """Return a model of this training with what the first training chose."""
+        for path, value in self.trial.chosen.items():
+            model = _replaced(model, path, value)
+        return model
+
+
+def _replaced(record: Any, path: str, value: Any) -> Any:
+    name, _, rest = path.partition(".")
+    value = _replaced(getattr(record, name), rest, value) if rest else value
+    return replace(record, **{name: value})
 
 
 def of_model(path: str, doc: str) -> Any:

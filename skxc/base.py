@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxc import _outputs
 from skxc._answers import AnswersMixin
-from skxc._hold_out import SMALL_SAMPLE, train_and_calibrate
-from skxc._model import Fit, Model, of_model
+from skxc._hold_out import JointFit, train_and_calibrate
+from skxc._model import SMALL_SAMPLE, Fit, Model, of_model
 from skxc._own_labels import depth_for, without_own
 from skxc._params import (
     NonNegativeFloat,
@@ -73,8 +73,8 @@ class BaseXC(AnswersMixin, Parameterized):
     calibration : {"auto", "held_out", "refit"} or None, default="auto"
         What gives probabilities their scale. "held_out": some rows, 5 % of large data, calibrate
         and are not trained on. "refit": all rows are trained on, after a first training without
-        the held-out ones, which costs twice. "auto": "refit" where data are small. None: all rows
-        are trained on and there are no probabilities.
+        the held-out ones, which costs twice. "auto": "refit" up to a size that depends on the
+        estimator. None: all rows are trained on and there are no probabilities.
     """
 
     top_k: PositiveInt = 100
@@ -160,12 +160,13 @@ class BaseXC(AnswersMixin, Parameterized):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def _fit(self, X: Any, y: Any, **arguments: Any) -> Self:
+    def _fit(self, X: Any, y: Any, *, joint: JointFit | None = None, **arguments: Any) -> Self:
         """Check the arguments, train and calibrate; what every public ``fit`` calls."""
         data = training_set(self, X, y, **arguments)
         _outputs.thresholds(self.threshold, data.n_labels, data.label_names)
         self._check(data)
-        self._commit({**data.attributes, **self._train_and_calibrate(data)})
+        fitted = self._train_and_calibrate(data) if joint is None else joint.train(self, data)
+        self._commit({**data.attributes, **fitted})
         return self
 
     def _check_X(self, X: Any) -> tuple[Features, sp.csr_array | None]:

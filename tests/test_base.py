@@ -271,6 +271,13 @@ def test_number_of_held_out_rows(n, held):
     assert _hold_out.n_held_out(n) == held
 
 
+@pytest.mark.parametrize(
+    ("n", "held"), [(9, 0), (1999, 400), (2000, 400), (6000, 600), (10**5, 1000)]
+)
+def test_number_of_held_out_rows_that_are_given_back(n, held):
+    assert _hold_out.n_held_out(n, given_back=True) == held
+
+
 class Recorder(CentroidXC):
     """Notes what it trains on, and what calibrates."""
 
@@ -308,6 +315,32 @@ def test_small_data_give_held_out_rows_back(monkeypatch):
     assert trainings(model, X, y) == ([(28, 2, False)], [2])
     (fit,) = model.fits
     assert not {*fit.held_out.X.data} & {*fit.data.X.data}
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenTable(Table):
+    weight: float = 0.0
+
+    _chosen = ("weight",)
+
+
+@params
+class Chooser(Scores):
+    """Chooses a weight where there are rows to choose by."""
+
+    def _train(self, fit):
+        judges = fit.judges
+        return ChosenTable(self.table, 0.0 if judges is None else judges.n_samples)
+
+
+def test_a_training_on_all_rows_takes_what_the_first_one_chose(table):
+    X, y, _ = small_data(n=2500, n_labels=4)
+    rows = sp.csr_array(np.tile(table.toarray(), (1250, 1)))
+    assert Chooser(table=rows, calibration="refit").fit(X, y).model_.weight == 400
+    assert Chooser(table=rows).fit(X, y).model_.weight == 125
+    # Few rows choose nothing if they are given back.
+    assert Chooser(table=rows).fit(X[:60], y[:60]).model_.weight == 0
+    assert Chooser(table=rows, calibration="held_out").fit(X[:60], y[:60]).model_.weight == 12
 
 
 def test_the_user_says_what_calibrates():
@@ -707,23 +740,26 @@ class Interrupted(CentroidXC):
 
     error = None
 
+    in_trial = True
+
     def _train(self, fit):
-        if self.error is not None:
+        if self.error is not None and fit.is_trial == self.in_trial:
             raise self.error
         return super()._train(fit)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("failed")])
-def test_an_interrupted_refit_changes_nothing(error):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("failed")], ids=repr)
+@pytest.mark.parametrize("in_trial", [True, False])
+def test_an_interrupted_refit_changes_nothing(error, in_trial):
     texts, y, label_texts = small_texts()
     names = [f"label {number}" for number in range(12)]
     model = Interrupted(label_features=LabelTexts(label_texts, names=names)).fit(texts, y)
     before, answers = dict(vars(model)), model.predict_labels(texts, 2)
-    model.error = error
-    other = pd.DataFrame(np.eye(4, 5, dtype=int), columns=list("abcde"))
+    model.error, model.in_trial = error, in_trial
+    other = pd.DataFrame(np.eye(20, 5, dtype=int), columns=list("abcde"))
     with pytest.raises(type(error)):
-        model.fit(np.eye(4), other, label_features=np.eye(5, 4))
-    del model.error
+        model.fit(np.eye(20), other, label_features=np.eye(5, 20))
+    del model.error, model.in_trial
     assert vars(model) == before
     assert model.predict_labels(texts, 2) == answers
     assert model.predict_proba(texts).shape == (30, 12)
@@ -731,9 +767,9 @@ def test_an_interrupted_refit_changes_nothing(error):
 
 def test_an_interrupted_first_fit_is_no_fit(tmp_path):
     model = Interrupted()
-    model.error = KeyboardInterrupt()
+    model.error, model.in_trial = KeyboardInterrupt(), False
     with pytest.raises(KeyboardInterrupt):
-        model.fit(np.eye(4), np.eye(4))
+        model.fit(np.eye(20), np.eye(20))
     for method in (model.predict, model.predict_proba, model.save):
         with pytest.raises(NotFittedError):
             method(tmp_path / "model" if method == model.save else np.eye(4))

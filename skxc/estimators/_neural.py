@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from joblib import effective_n_jobs
 
-from skxc._hold_out import SMALL_SAMPLE
+from skxc._hold_out import MODERATE_SAMPLE
 from skxc._label_side import EmbeddingMixin, LabelSideXC
 from skxc._params import Parameterized, PositiveFloat, PositiveInt, Verbose, params
-from skxc.base import Fit, TrainingSet
+from skxc.base import Fit
 from skxc.training import Checkpoint, Plan, Progress, Task, Training, fingerprint, train
 from skxc.utils._bases import CallbackSupport
 from skxc.utils._callbacks import NullCallbackContext
@@ -30,8 +29,6 @@ _NOT_IN_FINGERPRINT = {
     *("training.checkpoint_dir", "training.keep_checkpoints", "training.n_jobs"),
     "training.prefetch",
 }
-# The checkpoints that the fit of this thread has used.
-_USED: ContextVar[list[Checkpoint] | None] = ContextVar("checkpoints", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,27 +63,39 @@ class NeuralFit(Fit):
                 X=X,
                 y=y,
                 metadata=record,
-                reconstruction_attributes=lambda: {**self.data.attributes, "model_": model()},
+                reconstruction_attributes=lambda: {
+                    **self.data.attributes,
+                    "model_": self.with_choices(model()),
+                },
             )
 
         checkpoint, folder = None, self.training.checkpoint_dir
         if folder is not None:
             checkpoint = Checkpoint(Path(folder), self.fingerprint, task.name)
-            used = _USED.get()
-            if used is not None:
-                used.append(checkpoint)
+            if not self.training.keep_checkpoints:
+                self.trial.checkpoints.append(checkpoint)
+        is_second = self.trial.calibrator is not None
+        watched = self.trial.watched.get(task.name) if is_second else None
         plan = Plan(
             n_epochs=n_epochs,
+            stop_after=None if watched is None else len(watched),
             seed=self.seed,
             max_grad_norm=self.training.max_grad_norm,
             prefetch=self.training.prefetch,
-            # Very small data leave no rows to stop on.
+            # Very small data leave no rows to stop on; a second training follows the first.
             patience=None if self.held_out is None else self.training.patience,
             checkpoint=checkpoint,
             verbose=self.estimator.verbose,
+            phase="held-out fit" if self.is_trial else "fit on all rows" if is_second else "",
             start_epoch=start_epoch,
         )
-        return train(task, plan)
+        progress = train(task, plan)
+        if plan.patience is not None:
+            best = progress.history[: progress.best_epoch]
+            self.trial.watched[task.name] = [record["held_out"] for record in best]
+        for record, figure in zip(progress.history, watched or (), strict=False):
+            record["held_out"] = figure
+        return progress
 
 
 @params
@@ -122,8 +131,7 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
     _fewest_steps: ClassVar[int] = 8
 
     def _refits(self, n_samples: int) -> bool:
-        # A second training on all rows would have none left to stop on.
-        return n_samples < SMALL_SAMPLE and self._part("training").patience is None
+        return n_samples <= MODERATE_SAMPLE
 
     def _size_of_batches(self, n_samples: int) -> int:
         """Return the batch size; "auto" is a power of two that makes enough steps an epoch.
@@ -133,17 +141,6 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
         if self.batch_size != "auto":
             return self.batch_size
         return min(1024, 2 ** (max(n_samples // self._fewest_steps, 64).bit_length() - 1))
-
-    def _train_and_calibrate(self, data: TrainingSet) -> dict[str, Any]:
-        outer = _USED.set([])
-        try:
-            attributes = super()._train_and_calibrate(data)
-            if not self._part("training").keep_checkpoints:
-                for checkpoint in _USED.get() or ():
-                    checkpoint.remove()
-        finally:
-            _USED.reset(outer)
-        return attributes
 
     def _run_training(self, fit: Fit) -> Any:
         with self._open(fit) as opened:
@@ -166,6 +163,7 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
             held_out=fit.held_out,
             is_trial=fit.is_trial,
             seed=seed,
+            trial=fit.trial,
             estimator=self,
             training=training,
             device=resolve_device(self.device),
@@ -191,6 +189,7 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
             *(data.X, data.y, data.sample_weight, data.label_features, data.sample_graph),
             *_parts_of_graph(data.graph),
             *((None, None) if held_out is None else (held_out.X, held_out.y)),
+            *sorted(fit.trial.watched.items()),
             drawn,
         )
         # A resumed run must draw what the killed one drew, so without a seed the data give one.

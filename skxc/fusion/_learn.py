@@ -7,7 +7,8 @@
 3. Shrink: back towards the start as far as the objective stays within two standard errors of the
    best, in the spirit of the one-standard-error rule of Breiman et al., "Classification and
    Regression Trees", 1984; two, since the best of many candidates is partly luck. Few rows thus
-   choose little, and ties go to the simpler rule.
+   choose little, and ties go to the simpler rule. But no further than the best single model: what
+   is behind it on these rows has to expect to be behind it on others.
 4. Calibrators and trees are fitted again on all held-out rows.
 
 The cross-fitted scores also serve to calibrate the fusion itself: nothing that was fitted to a row
@@ -196,17 +197,17 @@ def choose(
                     best, best_values = other, candidate
         if best is before:
             break
-    for single in singles(len(start.shares)):
-        candidate = values(single)
+    alone = [(single, values(single)) for single in singles(len(start.shares))]
+    for single, candidate in alone:
         if is_better(candidate):
             best, best_values = single, candidate
+    # How far below the best choice the best single model is.
+    gain = min(np.average(best_values - candidate, weights=row_weight) for _, candidate in alone)
     for step in STEPS:
         closer = start.towards(best, step)
         loss = best_values - values(closer)
-        if (
-            np.average(loss, weights=row_weight)
-            <= N_ERRORS * standard_error(loss, row_weight) + 1e-9
-        ):
+        most = min(N_ERRORS * standard_error(loss, row_weight), gain)
+        if np.average(loss, weights=row_weight) <= most + 1e-9:
             return closer
     return best
 

@@ -107,7 +107,8 @@ class Training(Part):
         Number format of transformers; "auto" is bfloat16 where the hardware has it.
     patience : int or None, default=None
         Epochs without a better precision@1 on held-out training rows after which a stage stops;
-        the best epoch is kept. None: no early stopping.
+        the best epoch is kept. A second training on all rows ends after as many epochs. None: no
+        early stopping.
     checkpoint_dir : str, Path or None, default=None
         Folder for a checkpoint after every epoch. A killed fit that is started again with the same
         parameters and data goes on from there and ends with the same model.
@@ -138,6 +139,8 @@ class Plan:
     ----------
     n_epochs : int
     seed : int
+    stop_after : int or None
+        Epochs after which training ends, on the schedule of `n_epochs`; None: all of them.
     warmup : float
         Share of all steps in which the learning rate rises.
     max_grad_norm : float or None
@@ -150,6 +153,8 @@ class Plan:
         Where to keep the state after every epoch.
     verbose : int
         0 is silent, 1 shows a progress bar.
+    phase : str
+        What the bar says beside the task's name: which of two trainings this is.
     start_epoch : callable or None
         Called before every epoch; returns what is called with the epoch's record after it, and
         stops training by returning True.
@@ -157,12 +162,14 @@ class Plan:
 
     n_epochs: int
     seed: int
+    stop_after: int | None = None
     warmup: float = 0.1
     max_grad_norm: float | None = None
     prefetch: int = 0
     patience: int | None = None
     checkpoint: Checkpoint | None = None
     verbose: int = 0
+    phase: str = ""
     start_epoch: Callable[[], Callable[[dict[str, float]], bool]] | None = None
 
 
@@ -207,15 +214,16 @@ def train(task: Task, plan: Plan) -> Progress:
     progress, best = Progress(), None
     if plan.checkpoint is not None:
         progress, best = plan.checkpoint.resume(task, optimizers, progress)
+    n_epochs = plan.n_epochs if plan.stop_after is None else plan.stop_after
     bar = tqdm(
-        total=plan.n_epochs,
+        total=n_epochs,
         initial=progress.epoch,
-        desc=task.name,
+        desc=f"{task.name}, {plan.phase}" if plan.phase else task.name,
         unit="epoch",
         disable=not plan.verbose,
     )
     with bar:
-        while progress.epoch < plan.n_epochs and not progress.stopped:
+        while progress.epoch < n_epochs and not progress.stopped:
             end_epoch = plan.start_epoch() if plan.start_epoch is not None else None
             record = _train_epoch(task, optimizers, plan, progress.epoch)
             progress.epoch += 1

@@ -627,10 +627,12 @@ def test_threads_come_back_after_an_error(planted):
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_progress_bar(planted, verbose, capsys):
-    fit(planted, verbose=verbose, label_vectors=ClassifierStage(n_epochs=1))
+    stage = ClassifierStage(n_epochs=1)
+    fit(planted, verbose=verbose, label_vectors=stage, calibration="refit")
     out, err = capsys.readouterr()
     assert out == ""
     assert ("encoder" in err and "classifier" in err) == bool(verbose)
+    assert ("encoder, held-out fit" in err and "encoder, fit on all rows" in err) == bool(verbose)
     assert bool(err) == bool(verbose)
 
 
@@ -772,9 +774,9 @@ def test_what_is_not_fitted_is_not_saved(tmp_path):
 
 
 def test_probabilities_follow_the_votes():
-    """Rows are kept where data are large, so changed votes are calibrated anew."""
+    """Rows are kept with "held_out", so changed votes are calibrated anew."""
     data = make_planted_xc(2500, 40, n_test=1500, unseen_fraction=0.0, random_state=0)
-    options = {"calibration": "auto", "n_epochs": 2, "top_k": 5}
+    options = {"calibration": "held_out", "n_epochs": 2, "top_k": 5}
     model = fit(data, **options)
     first = model._current_calibrator()
     for votes in (False, NeighborVotes(weight=3.0), None):

@@ -1,11 +1,12 @@
 import pickle
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -15,11 +16,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
 import skxc
-from skxc import AnchorGraph, DualEncoderXC, FusionXC, KNeighborsXC, LabelGraph, LinearTreeXC
+from skxc import (
+    AnchorGraph,
+    DualEncoderXC,
+    FusionXC,
+    KNeighborsXC,
+    LabelGraph,
+    LinearTreeXC,
+    _hold_out,
+)
 from skxc.base import BaseXC, Model, params
+from skxc.encoders import BagEncoder
+from skxc.estimators._dual_encoder.model import DualEncoderModel
 from skxc.fusion import collect_candidates, learn_combiner
 from skxc.linear import LabelTree
 from skxc.metrics import inverse_propensity, precision_at_k
+from skxc.training import Checkpoint, Training
 from skxc.utils._sparse import top_k
 from tests.toys import (
     CentroidXC,
@@ -57,10 +69,11 @@ class HalfXC(BaseXC):
     start: int = 0
     noise: float = 0.0
 
-    seen = None  # rows of the last fit in this process
+    seen = []  # training and held-out rows of every training in this process
 
     def _train(self, fit):
-        type(self).seen = fit.data.n_samples
+        held_out = fit.held_out and fit.held_out.n_samples
+        self.seen.append((fit.data.n_samples, held_out))
         return Half(fit.data.n_labels // 2, self.start, self.noise)
 
 
@@ -159,24 +172,132 @@ def test_probabilities_are_calibrated(method):
 # ---- rows
 
 
-@pytest.mark.parametrize(("n", "expected"), [(300, 300 - 60), (2200, 2200 - 110 - 105)])
-def test_members_do_not_see_the_held_out_rows(n, expected, monkeypatch):
-    rows, y = halves(n)
+class CountedXC(OneVsRestClassifier):
+    """A classifier of scikit-learn that notes how many rows it is fitted on."""
+
     seen = []
-    real = FusionXC._learn
 
-    def learn(self, members, held_out, known, *, is_held_out):
-        seen.append((held_out.n_samples, HalfXC.seen, is_held_out))
-        return real(self, members, held_out, known, is_held_out=is_held_out)
+    def fit(self, X, y):
+        self.seen.append(X.shape[0])
+        return super().fit(X, y)
 
-    monkeypatch.setattr(FusionXC, "_learn", learn)
-    FusionXC([("one", HalfXC())], method="linear").fit(rows, y)
-    ((n_held, n_member, is_held_out),) = seen
-    assert is_held_out
-    assert n_member == expected
-    assert n_held == {300: 60, 2200: 110}[n]
-    # Small data are given back; of large data a member holds 5 % of its own rows back.
-    assert HalfXC.seen == {300: 300, 2200: expected}[n]
+
+@pytest.mark.parametrize("n", [300, 2200])
+@pytest.mark.parametrize("calibration", ["auto", "held_out", None])
+def test_members_are_fitted_without_the_held_out_rows_and_then_on_all(n, calibration, monkeypatch):
+    """Each member is fitted twice at most: the fusion's held-out rows serve the members too."""
+    rows, y = halves(n)
+    n_held = {300: 60, 2200: 110 if calibration == "held_out" else 400}[n]
+    members = [
+        ("one", HalfXC()),
+        ("own", HalfXC(calibration="held_out")),
+        ("other", CountedXC(LogisticRegression())),
+    ]
+    monkeypatch.setattr(HalfXC, "seen", [])
+    monkeypatch.setattr(CountedXC, "seen", [])
+    model = FusionXC(members, method="linear", calibration=calibration).fit(rows, y)
+    own = [_hold_out.n_held_out(size) for size in (n - n_held, n)]
+    first = [(n - n_held, n_held), (n - n_held - own[0], own[0])]
+    if calibration == "held_out":
+        assert HalfXC.seen == first
+        assert CountedXC.seen == [n - n_held]
+    else:
+        assert HalfXC.seen == [*first, (n, None), (n - own[1], own[1])]
+        assert CountedXC.seen == [n - n_held, n]
+    assert ("calibration_rows_" in vars(model.estimators_[0])) == (calibration == "held_out")
+    assert model.estimators_[0].predict_proba(rows).shape == (n, 20)
+
+
+def test_members_keep_what_the_held_out_rows_chose(monkeypatch):
+    """What scales probabilities and weighs votes comes from the first fit, as by itself."""
+    data = skxc.datasets.make_planted_xc(n_samples=2400, n_labels=40, random_state=0)
+    arguments = data.train_texts, data.train_labels
+    dual = DualEncoderXC(encoder=BagEncoder(dim=16), n_epochs=2, random_state=0)
+    monkeypatch.setattr(DualEncoderModel, "with_best_weight", weigh_by_rows)
+    alone = clone(dual).fit(*arguments, label_features=data.label_texts)
+    model = FusionXC([("dual", dual)], method="linear", random_state=0)
+    model.fit(*arguments, label_features=data.label_texts)
+    (member,) = model.estimators_
+    assert alone.vote_weight_ > 100
+    assert_same_model(member, alone, data.test_texts[:50])
+    assert (member.predict_proba(data.test_texts) != alone.predict_proba(data.test_texts)).nnz == 0
+
+
+def weigh_by_rows(model, held_out):
+    return model if held_out is None else replace(model, vote_weight=float(held_out.n_samples))
+
+
+def test_a_killed_fusion_goes_on(tmp_path, monkeypatch):
+    """The checkpoints of the first fit are not those of the fit on all rows."""
+    data = skxc.datasets.make_planted_xc(n_samples=200, n_labels=30, random_state=0)
+    write, n_written = Checkpoint.write, []
+
+    def fit(folder, dies_after=99):
+        def write_and_die(self, *arguments):
+            write(self, *arguments)
+            n_written.append(self.path)
+            if len(n_written) == dies_after:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Checkpoint, "write", write_and_die)
+        n_written.clear()
+        training = Training(checkpoint_dir=folder, patience=2)
+        dual = DualEncoderXC(encoder=BagEncoder(dim=8), n_epochs=3, training=training)
+        model = FusionXC([("dual", dual)], method="linear", random_state=0)
+        return model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
+
+    whole = fit(tmp_path / "whole")
+    n_total, n_first = len(n_written), n_written.count(n_written[0])
+    assert len(set(n_written)) == 2
+    for dies_after in (1, n_first, n_first + 1):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / str(dies_after), dies_after)
+        resumed = fit(tmp_path / str(dies_after))
+        assert len(n_written) == n_total - dies_after
+        assert_same_model(resumed, whole, data.test_texts[:50])
+
+
+def test_an_interrupted_second_fit_leaves_the_old_fusion(monkeypatch):
+    rows, y = halves(300)
+    model = FusionXC(TWO, method="linear").fit(rows, y)
+    before, answers = dict(vars(model)), model.predict_topk(rows, 3)
+    train = HalfXC._train
+
+    def fail(self, fit):
+        if fit.held_out is None:
+            raise KeyboardInterrupt
+        return train(self, fit)
+
+    monkeypatch.setattr(HalfXC, "_train", fail)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(rows[:, :10], y[:, :10])
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.predict_topk(rows, 3), answers)
+
+
+def test_default_members_learn_from_a_graph():
+    data = skxc.datasets.make_planted_xc(n_samples=120, n_labels=30, random_state=0)
+    graph, sample_graph = data.anchor_graph("topic")
+    kinds = {}
+    for name, arguments in {
+        "none": {},
+        "name": {"graph": "cooccurrence"},
+        "labels": {"graph": data.graphs["related"]},
+        "anchors": {"graph": graph},
+        "both": {"graph": graph, "sample_graph": sample_graph},
+    }.items():
+        model = FusionXC(method="linear", calibration="held_out", random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of graphs that mask much of so few labels
+            model.fit(
+                data.train_texts, data.train_labels, label_features=data.label_texts, **arguments
+            )
+        kinds[name] = type(model.named_estimators_["dual"]).__name__
+    graph_kind = "GraphRegularizedXC"
+    plain = dict.fromkeys(("none", "name"), "DualEncoderXC")
+    assert kinds == {**plain, **dict.fromkeys(("labels", "anchors", "both"), graph_kind)}
+    model = FusionXC(graph=graph).set_params(dual__n_epochs=1)
+    assert type(model.estimators[1][1]).__name__ == graph_kind
 
 
 @pytest.mark.parametrize("n", [300, 2200])
@@ -198,7 +319,10 @@ def test_frequencies_leave_the_held_out_rows_out(n, monkeypatch):
     np.testing.assert_array_equal(frequency, rest)
     np.testing.assert_allclose(weight, inverse_propensity(rest, n - truth.shape[0]))
     np.testing.assert_array_equal(model.label_frequency_, total)
-    np.testing.assert_array_equal(model.member_frequency_, total if n < 2000 else rest)
+    np.testing.assert_array_equal(model.member_frequency_, total)
+    held = FusionXC(TWO, method="linear", calibration="held_out").fit(rows, y)
+    rest = total - np.asarray(seen[1][0].sum(axis=0)).ravel()
+    np.testing.assert_array_equal(held.member_frequency_, rest)
 
 
 def test_frozen_members_without_frequencies_get_no_tilt():
@@ -390,6 +514,39 @@ def test_own_labels_are_dropped_where_they_are_never_right():
     assert not (indices == np.arange(120)[:, None]).any()
     other = model.predict_topk(["w1 w2 something new"], 120)[0]
     assert sorted(other[0]) == list(range(120))
+
+
+class TextMatch(ClassifierMixin, BaseEstimator):
+    """Puts the label with the sample's text first: no estimator of this package, it has no rule."""
+
+    def __init__(self, label_texts):
+        self.label_texts = label_texts
+
+    def fit(self, X, y):
+        self.words_ = TfidfVectorizer(token_pattern=r"\w+").fit(self.label_texts)
+        return self
+
+    def decision_function(self, X):
+        return (self.words_.transform(X) @ self.words_.transform(self.label_texts).T).toarray()
+
+
+def test_the_rule_of_own_labels_is_the_fusions():
+    """It holds for members that have none, on the held-out rows and for answers."""
+    texts, y, label_texts = own_texts()
+    match = TextMatch(label_texts)
+    assert (match.fit(texts, y).decision_function(texts).argmax(axis=1) == np.arange(120)).all()
+    model = FusionXC([("match", match), ("text", CentroidXC())])
+    model.fit(texts, y, label_features=label_texts)
+    own = np.arange(120)[:, None]
+    assert not (model.predict_topk(texts, 100)[0] == own).any()
+    # A member of this package leaves them out by itself.
+    assert not (model.estimators_[1].predict_topk(texts, 100)[0] == own).any()
+    unruly = FusionXC([("match", match)], method="linear").fit(texts, y)
+    assert unruly.own_labels_ is None
+    assert (unruly.predict_topk(texts, 1)[0] == own).mean() > 0.9
+    ruly = FusionXC([("match", match)], method="linear")
+    ruly.fit(texts, y, label_features=label_texts)
+    assert ruly.objective_ >= unruly.objective_
 
 
 def test_own_labels_stay_where_they_are_right_or_rare():

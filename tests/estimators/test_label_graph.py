@@ -338,7 +338,7 @@ def test_changes_after_fit_are_those_before_it(features):
 def test_probabilities_after_a_change_are_calibrated_anew():
     data = make_planted_xc(2600, 60, n_test=1000, unseen_fraction=0.0, random_state=0)
     model = make(encoder=BagEncoder(dim=32), n_epochs=(3, 2, 3), batch_size=128, top_k=20)
-    model.set_params(clusters=None, calibration="auto")
+    model.set_params(clusters=None, calibration="held_out")
     model.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
     first = model.predict_proba(data.test_texts)
     for change in ({}, CHANGES, {"clusters__beam_width": 2, "clusters__power": 4.0}):

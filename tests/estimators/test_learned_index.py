@@ -136,7 +136,8 @@ def test_probabilities_after_a_change_are_calibrated_anew_or_refused(model, data
     large = make_planted_xc(
         2600, 60, n_test=600, vocabulary_gap=0.0, unseen_fraction=0.0, random_state=1
     )
-    other = make(1, n_epochs=2, top_k=20).fit(large.train_texts, large.train_labels)
+    other = make(1, n_epochs=2, top_k=20, calibration="held_out")
+    other.fit(large.train_texts, large.train_labels)
     first = other.predict_proba(large.test_texts)
     assert ece_at_k(large.test_labels, first, 3) < 0.1
     other.set_params(beam_width=1, shortlist_size=30)
@@ -337,7 +338,7 @@ def test_parameters_are_few():
 
 def test_early_stopping_keeps_the_best_epoch_and_delivers_it(data):
     model = make(1, n_epochs=12, training=Training(patience=1), classifiers__learning_rate=0.1)
-    model.fit(data.train_texts, data.train_labels)
+    model.set_params(calibration="held_out").fit(data.train_texts, data.train_labels)
     figures = [record["held_out"] for record in model.history_[1:]]
     assert len(figures) < 12
     assert figures[-1] <= max(figures[:-1])

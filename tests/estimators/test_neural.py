@@ -21,8 +21,9 @@ from tests.toys import assert_same_model
 
 torch = pytest.importorskip("torch")
 
+from skxc.estimators import _neural  # noqa: E402
 from skxc.estimators._dual_encoder.classifier import ClassifierStage  # noqa: E402
-from skxc.training import Checkpoint, LabelQueries, Training  # noqa: E402
+from skxc.training import Checkpoint, LabelQueries, PoolTask, Training  # noqa: E402
 
 TINY = {
     "encoder": BagEncoder(dim=8),
@@ -231,6 +232,30 @@ def test_without_a_seed_the_data_give_one(features, tmp_path):
     state = np.random.RandomState(0)
     third, fourth = (make(checkpoint_dir=tmp_path, random_state=state).fit(X, y) for _ in range(2))
     assert (third.label_embeddings_ != fourth.label_embeddings_).any()
+
+
+@pytest.mark.parametrize("stage", ["encoder", "classifier"])
+def test_the_training_on_all_rows_ends_where_the_first_one_was_best(features, stage, monkeypatch):
+    """It has no held-out rows to stop on; figures 0.2, 0.3, 0.1 stop the first one."""
+    X, y, side = features
+    figures, run, runs = iter([0.2, 0.3, 0.1]), _neural.train, []
+    monkeypatch.setattr(
+        PoolTask, "evaluate", lambda task: next(figures) if task.name == stage else 0.0
+    )
+
+    def recorded(task, plan):
+        progress = run(task, plan)
+        runs.append((task.name, plan.patience, progress.epoch))
+        return progress
+
+    monkeypatch.setattr(_neural, "train", recorded)
+    vectors = "joint" if stage == "encoder" else ClassifierStage(n_epochs=5)
+    model = make(label_vectors=vectors, n_epochs=5, patience=1, calibration="refit")
+    model.fit(X, y, label_features=side)
+    assert [run[1:] for run in runs if run[0] == stage] == [(1, 3), (None, 2)]
+    if stage == "encoder":
+        assert [record["held_out"] for record in model.history_] == [0.2, 0.3]
+    assert next(figures, None) is None
 
 
 # ---- threads

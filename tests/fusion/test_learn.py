@@ -204,10 +204,23 @@ def test_standard_error():
 
 
 def test_shrinking_goes_as_far_as_two_standard_errors():
-    """The objective rises with the first share; its noise decides how far."""
+    """The objective rises to a share of 3/4, then falls; its noise decides how far."""
     start = Choice(np.array([0.5, 0.5]), 0.0, 0.0)
-    # At a distance d from the best the loss is d, and its standard error d * spread / sqrt(99).
-    for spread, expected in ((0.0, 1.0), (4.5, 1.0), (5.5, 0.5), (100.0, 0.5)):
-        row = np.resize([spread, -spread], 100)
-        found = choose(lambda c, row=row: c.shares[0] * (1 + row), start, False, np.ones(100))
+
+    def objective(share):
+        return min(share, 1.5 - share)  # of both shares 1/2, and of the better model alone: 1/2
+
+    # At a loss of d the standard error is d * spread / sqrt(99).
+    for spread, expected in ((0.0, 0.75), (4.5, 0.75), (5.5, 0.5), (100.0, 0.5)):
+        row = 1 + np.resize([spread, -spread], 100)
+        found = choose(lambda c, r=row: objective(c.shares[0]) * r, start, False, np.ones(100))
         assert found.shares.tolist() == [expected, 1 - expected]
+
+
+@pytest.mark.parametrize("slope", [0.01, 1.0])
+def test_shrinking_ends_at_the_best_single_model(slope):
+    """However large the noise: what is behind a model alone is no better guess than the model."""
+    start = Choice(np.array([0.5, 0.5]), 0.0, 0.0)
+    row = 1 + np.resize([100.0, -100.0], 100)
+    found = choose(lambda c: slope * c.shares[0] * row, start, False, np.ones(100))
+    assert found.shares.tolist() == [1, 0]

@@ -111,6 +111,10 @@ def test_early_stopping_keeps_the_best_epoch(
     train(twin, Plan(n_epochs=5, seed=0, start_epoch=lambda: lambda record: next(left) == 0))
     assert_same_weights(task, twin)
     assert not task.layer.training
+    # And where a second training ends, on the schedule of the first.
+    second = toy_task()
+    assert train(second, Plan(n_epochs=5, seed=0, stop_after=best_epoch)).epoch == best_epoch
+    assert_same_weights(task, second)
 
 
 def test_callbacks(toy_task):
@@ -168,13 +172,13 @@ def test_gradients_are_clipped(toy_task, monkeypatch):
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_progress_bar(verbose, toy_task, capsys):
-    train(toy_task(), Plan(n_epochs=2, seed=0, verbose=verbose))
+    train(toy_task(), Plan(n_epochs=2, seed=0, verbose=verbose, phase="held-out fit"))
     out, err = capsys.readouterr()
     assert out == ""
     if not verbose:
         assert err == ""
         return
-    assert "toy" in err
+    assert "toy, held-out fit: " in err
     assert "2/2" in err
     assert "loss" in err
 

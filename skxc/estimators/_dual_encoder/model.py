@@ -77,6 +77,8 @@ class DualEncoderModel(EncoderModel):
     figures: PoolFigures
     vote_weight: float = USUAL_VOTE_WEIGHT
 
+    _chosen = ("vote_weight",)
+
     @property
     def n_labels(self) -> int:
         """Number of labels."""

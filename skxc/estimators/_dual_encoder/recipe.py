@@ -94,7 +94,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
     vote_weight_ : float
         The weight that "auto" chose.
     history_ : list of dict
-        Loss per epoch, and the held-out precision with early stopping.
+        Loss per epoch, and with early stopping the held-out precision (of the first training).
     n_iter_, n_refreshes_ : int
         Epochs that were trained; clusterings and minings.
     pool_size_, positives_per_query_in_pool_, masked_fraction_ : float
@@ -144,7 +144,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         stage = self._part("label_vectors")
         if isinstance(stage, ClassifierStage):
             model = self._with_classifiers(fit, task, stage, model)
-        return model if fit.is_trial else model.with_best_weight(fit.held_out)
+        return model.with_best_weight(fit.judges)
 
     def _task(self, fit: NeuralFit) -> DualEncoderTask:
         """Return what the first stage trains."""

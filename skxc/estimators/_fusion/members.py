@@ -13,6 +13,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
+from skxc._hold_out import JointFit, train_and_calibrate
+from skxc._model import Trial
 from skxc._params import Parameterized
 from skxc._training_set import Features, TrainingSet
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 Members = list[tuple[str, Any]]
 
 
-def default_members() -> Members:
-    """Return the recommended members, unfitted."""
-    from skxc.estimators import DualEncoderXC, LinearTreeXC
+def default_members(with_graph: bool) -> Members:
+    """Return the recommended members, unfitted, whose encoder may learn from a graph."""
+    from skxc.estimators import DualEncoderXC, GraphRegularizedXC, LinearTreeXC
 
-    return [("tree", LinearTreeXC()), ("dual", DualEncoderXC())]
+    encoder = GraphRegularizedXC() if with_graph else DualEncoderXC()
+    return [("tree", LinearTreeXC()), ("dual", encoder)]
 
 
 class NamedMembers(BaseComposition):
@@ -39,10 +42,11 @@ class NamedMembers(BaseComposition):
 
     estimators: Any
     random_state: Any
+    graph: Any
 
-    def _fresh_members(self) -> list[Any]:
+    def _fresh_members(self, data: TrainingSet | None = None) -> list[Any]:
         """Return checked clones of the members, with seeds where they have none."""
-        named = self._named_members()
+        named = self._named_members(data)
         _check_members(named, self.estimators)
         self._validate_names([name for name, _ in named])
         members = [clone(member) for _, member in named]
@@ -52,9 +56,14 @@ class NamedMembers(BaseComposition):
                 _give_seeds(member, int(stream(seed, name).integers(2**31)))
         return members
 
-    def _named_members(self) -> list[tuple[str, Any]]:
-        """Return the members as given, or the default ones."""
-        return default_members() if self.estimators is None else list(self.estimators)
+    def _named_members(self, data: TrainingSet | None = None) -> list[tuple[str, Any]]:
+        """Return the members as given, or the default ones for these data."""
+        if self.estimators is not None:
+            return list(self.estimators)
+        graph = self.graph if data is None else data.graph
+        has_edges = data is not None and data.sample_graph is not None
+        # Edges that are read off the labels tell an encoder of anchors nothing.
+        return default_members(has_edges or not (graph is None or isinstance(graph, str)))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, and with `deep` those of the members as ``name__parameter``.
@@ -83,9 +92,9 @@ class NamedMembers(BaseComposition):
         self
         """
         if self.estimators is None and "estimators" not in params:
-            names = {name for name, _ in default_members()}
-            if names & {key.partition("__")[0] for key in params}:
-                self.estimators = default_members()
+            default = self._named_members()
+            if {name for name, _ in default} & {key.partition("__")[0] for key in params}:
+                self.estimators = default
         self._set_params("estimators", **params)
         return self
 
@@ -153,9 +162,42 @@ def known_frequency(members: list[Any]) -> dict[str, Any]:
     return {}
 
 
-def fit_members(members: list[Any], data: TrainingSet, n_jobs: int | None) -> list[Any]:
-    """Return the members, fitted on `data` unless they are frozen."""
-    return Parallel(n_jobs=n_jobs)(delayed(_fit_member)(member, data) for member in members)
+def frequency_of(data: TrainingSet) -> dict[str, Any]:
+    """Return the label frequencies of training rows."""
+    n_samples = data.sample_weight.sum().item()
+    return {"label_frequency_": data.label_frequency, "n_samples_fit_": n_samples}
+
+
+def fit_members(
+    members: list[Any],
+    data: TrainingSet,
+    n_jobs: int | None,
+    held_out: TrainingSet | None = None,
+    trials: list[Trial] | None = None,
+    *,
+    is_trial: bool = False,
+) -> tuple[list[Any], list[Trial]]:
+    """Return the members, fitted on `data` unless they are frozen, and what held-out rows chose.
+
+    Parameters
+    ----------
+    members : list of estimator
+    data : TrainingSet
+    n_jobs : int or None
+    held_out : TrainingSet, optional
+        Rows by which members choose and calibrate, in place of rows of their own.
+    trials : list of Trial, optional
+        What a first fit of each member chose; members then hold no rows out either.
+    is_trial : bool, default=False
+        Whether they are fitted a second time.
+    """
+    joint = [JointFit(held_out, is_trial, trial) for trial in trials or [Trial() for _ in members]]
+    alone = held_out is None and trials is None
+    fitted = Parallel(n_jobs=n_jobs)(
+        delayed(_fit_member)(member, data, None if alone else one)
+        for member, one in zip(members, joint, strict=True)
+    )
+    return [member for member, _ in fitted], [trial for _, trial in fitted]
 
 
 def check_takers(named: Members, data: TrainingSet) -> None:
@@ -212,11 +254,26 @@ def _give_seeds(member: Any, seed: int) -> None:
     member.set_params(**dict.fromkeys(names, seed))
 
 
-def _fit_member(member: Any, data: TrainingSet) -> Any:
-    """Return a member fitted with those of the arguments that its `fit` takes."""
+def _fit_member(member: Any, data: TrainingSet, joint: JointFit | None) -> tuple[Any, Trial]:
+    """Return a member fitted with those of the arguments that its `fit` takes, and its choices."""
+    trial = Trial() if joint is None else joint.trial
     if is_frozen(member):
-        return member
-    return member.fit(data.X, data.y, **_arguments(member, data))
+        return member, trial
+    arguments = _arguments(member, data)
+    if joint is not None and _fits_jointly(member):
+        return member._fit(data.X, data.y, joint=joint, **arguments), trial
+    return member.fit(data.X, data.y, **arguments), trial
+
+
+def _fits_jointly(member: Any) -> bool:
+    """Return whether a member leaves it to the fusion which rows are held out.
+
+    A subclass with a `fit` of its own may do more than `_fit`, which takes these rows.
+    """
+    kind = type(member)
+    if getattr(kind, "_train_and_calibrate", None) is not train_and_calibrate:
+        return False
+    return member.calibration == "auto" and kind.fit.__module__.startswith("skxc.")
 
 
 def _arguments(member: Any, data: TrainingSet) -> dict[str, Any]:

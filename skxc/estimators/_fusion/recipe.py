@@ -1,8 +1,8 @@
 """FusionXC: several estimators, and a rule learned on held-out rows that makes their scores one.
 
 The recipe is `_train_and_calibrate`: hold rows out, fit the members on the rest, learn on the
-held-out rows how to combine them, calibrate on the same rows by cross-fitted scores, and give the
-rows back to the members where data are small.
+held-out rows how to combine them, calibrate on the same rows by cross-fitted scores, and fit the
+members once more on all rows, unless data are large.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
-from skxc._hold_out import hold_out
+from skxc._hold_out import MODERATE_SAMPLE, hold_out
 from skxc._label_side import LabelSideXC, NewLabelsMixin, SampleGraphMixin
 from skxc._outputs import no_rows
 from skxc._params import params
@@ -28,6 +28,7 @@ from skxc.estimators._fusion.members import (
     check_shares,
     check_takers,
     fit_members,
+    frequency_of,
     known_frequency,
 )
 from skxc.estimators._fusion.model import FusionModel
@@ -48,8 +49,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
     For a label without training rows the largest probability counts instead of the mixture, since
     most members have heard nothing of it.
     Shares stay close to equal unless the held-out rows tell otherwise by more than two standard
-    errors, and each single member is among the candidates, so that a fusion is not worse than its
-    best member by more than the noise of these rows.
+    errors, or a single member is better there.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         The members by name: estimators of this package, pipelines, or any classifier with
         ``predict_topk`` or ``decision_function``. One in a `sklearn.frozen.FrozenEstimator` is used
         as it is. None: ``[("tree", LinearTreeXC()), ("dual", DualEncoderXC())]``, the recommended
-        default.
+        default; with a graph or `sample_graph`, "dual" is a `GraphRegularizedXC`.
     objective : str or dict of str to float, default="precision@1"
         The metric to tune for: "precision@k", "recall@k", "ndcg@k", "psprecision@k", or a blend
         such as ``{"precision@1": 0.5, "psprecision@5": 0.5}``.
@@ -104,12 +104,10 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
 
     Notes
     -----
-    *Which rows learn what.* From 2,000 rows on, 5 % (at most 1,000) are held out: members are
-    fitted on the rest, and hold out rows of their own from it. With fewer rows 20 % are held out,
-    and the members are fitted again on all rows once the rule is known; below 10 rows nothing is
-    held out and all shares are equal. `calibration` says otherwise. The rule's calibrators and
-    trees are cross-fitted over the held-out rows, so what calibrates the fusion saw other rows
-    only. A label that occurs in held-out rows alone looks unseen to the rule.
+    *Which rows learn what.* Members are fitted without the held-out rows, and up to 50,000 rows
+    once more, on all; `calibration` says otherwise. Below 10 rows nothing is held out and all
+    shares are equal. The rule's calibrators and trees are cross-fitted over the held-out rows, so
+    what calibrates the fusion saw other rows only. A label of held-out rows alone looks unseen.
 
     *Frozen members.* Their scores are optimistic on rows that they were trained on, which misleads
     the rule. If all members are frozen, `fit` learns the rule on all rows it is given: give it rows
@@ -152,34 +150,38 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
 
     def _check(self, data: TrainingSet) -> None:
         make_objective(self.objective)
-        self._fresh_members()
-        check_shares(self.weights, len(self._named_members()))
-        check_takers(self._named_members(), data)
+        named = self._named_members(data)
+        self._fresh_members(data)
+        check_shares(self.weights, len(named))
+        check_takers(named, data)
+
+    def _refits(self, n_samples: int) -> bool:
+        return n_samples <= MODERATE_SAMPLE
 
     def _train_and_calibrate(self, data: TrainingSet) -> dict[str, Any]:
-        members = self._fresh_members()
+        members = self._fresh_members(data)
         if all_frozen(members):
             # Frequencies of the rows given to `fit` would give away which labels are right in them.
             known = known_frequency(members)
             return self._learn(members, data, known, is_held_out=True) | known
-        rest, held_out = hold_out(data)
-        fitted = fit_members(members, rest, self.n_jobs)
-        known = {
-            "label_frequency_": rest.label_frequency,
-            "n_samples_fit_": rest.sample_weight.sum().item(),
-        }
-        rows = data if held_out is None else held_out
-        learned = self._learn(fitted, rows, known, is_held_out=held_out is not None)
-        wanted = "refit" if self._refits(data.n_samples) else "held_out"
-        wanted = wanted if self.calibration == "auto" else self.calibration or "refit"
-        if held_out is not None and wanted == "refit":
-            del fitted
+        large = self.calibration == "auto" and not self._refits(data.n_samples)
+        refits = not large and self.calibration != "held_out"
+        rest, held_out = hold_out(data, given_back=refits)
+        refits &= held_out is not None
+        fitted, trials = fit_members(members, rest, self.n_jobs, held_out, is_trial=refits)
+        rows, is_held_out = (data, False) if held_out is None else (held_out, True)
+        learned = self._learn(fitted, rows, frequency_of(rest), is_held_out=is_held_out)
+        if refits:
+            fitted.clear()  # they take memory, and others are fitted now
+            members = self._fresh_members(data)
             learned["model_"] = replace(
                 learned["model_"],
-                members=fit_members(self._fresh_members(), data, self.n_jobs),
+                members=fit_members(members, data, self.n_jobs, trials=trials)[0],
                 frequency=data.label_frequency,
                 n_samples=data.sample_weight.sum().item(),
             )
+        for trial in trials:
+            trial.finish()
         return learned
 
     def _learn(
@@ -188,7 +190,7 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         """Learn the rule and the calibrator on rows that the members have not seen."""
         dense = rows.attributes["target_layout_"] != "sparse"
         model = FusionModel(
-            names=[name for name, _ in self._named_members()],
+            names=[name for name, _ in self._named_members(rows)],
             members=members,
             combiner=None,
             frequency=known.get("label_frequency_", np.zeros(rows.n_labels)),

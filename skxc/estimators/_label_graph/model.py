@@ -67,6 +67,8 @@ class LabelGraphModel(Model):
     device: str
     figures: LabelGraphFigures
 
+    _chosen = ("figures.shortlist_recall",)
+
     @property
     def n_labels(self) -> int:
         """Largest label that can be predicted, plus one."""

@@ -71,6 +71,8 @@ class LearnedIndexModel(EncoderModel):
     sizes: IndexSizes
     figures: IndexFigures
 
+    _chosen = ("figures.shortlist_recall",)
+
     @property
     def n_labels(self) -> int:
         """Number of labels."""

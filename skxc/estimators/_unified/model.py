@@ -129,6 +129,7 @@ class UnifiedModel(EncoderModel):
     pool_report: dict[str, float]
 
     _may_be_nan = ("pool_report",)
+    _chosen = ("fusion_weights",)
 
     @property
     def n_labels(self) -> int:

@@ -162,10 +162,9 @@ class UnifiedXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
     def _train(self, fit: NeuralFit) -> UnifiedModel:
         # What was trained, the largest part of the memory, is gone while weights are tried.
         model = self._trained(fit)
-        if fit.is_trial:
-            return model
-        model.figures.warn_of_masking()
-        return model.with_best_weights(fit.held_out)
+        if not fit.is_trial:
+            model.figures.warn_of_masking()
+        return model.with_best_weights(fit.judges)
 
     def _trained(self, fit: NeuralFit) -> UnifiedModel:
         task = self._task(fit)
