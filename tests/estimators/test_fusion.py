@@ -255,6 +255,7 @@ def test_a_killed_fusion_goes_on(tmp_path, monkeypatch):
         resumed = fit(tmp_path / str(dies_after))
         assert len(n_written) == n_total - dies_after
         assert_same_model(resumed, whole, data.test_texts[:50])
+        assert not list((tmp_path / str(dies_after)).iterdir()), "a finished fit removes its files"
 
 
 def test_an_interrupted_second_fit_leaves_the_old_fusion(monkeypatch):
