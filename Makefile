@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 QUICK ?=
 PYTEST_WORKERS ?= 2
 
-.PHONY: setup demo test test-all lint format docs clean
+.PHONY: setup demo test test-all test-gpu lint format docs clean
 
 setup: $(VENV)/.installed-all
 
@@ -30,6 +30,10 @@ test: setup
 
 test-all: setup
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest -n $(PYTEST_WORKERS) -q
+
+# What only a GPU can show, with figures; without one everything is skipped.
+test-gpu: setup
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -m gpu tests/gpu -q -rs -s
 
 lint: setup
 	$(PY) -m ruff check .

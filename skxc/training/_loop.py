@@ -269,9 +269,12 @@ def _train_epoch(
                 for optimizer in optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-    # Read once, at the end: no step waits for a device.
-    loss = torch.stack(losses).double().mean().item() if losses else math.nan
-    return {"loss": loss, **task.epoch_record()}
+    return {"loss": mean_loss(losses), **task.epoch_record()}
+
+
+def mean_loss(losses: list[Tensor]) -> float:
+    """Return the mean loss of an epoch, read once at its end: no step waits for a device."""
+    return torch.stack(losses).double().mean().item() if losses else math.nan
 
 
 def _cuda_devices(modules: nn.Module) -> list[int]:
