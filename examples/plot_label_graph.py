@@ -3,7 +3,7 @@ What a random walk finds out about labels
 =========================================
 
 Labels of Debian packages: which packages go together, according to the training rows alone? And
-what does a classifier rest on, its own text, that of its neighbours, or a vector of its own? To
+what does a classifier rest on, its own text, that of its neighbours, or a free vector? To
 keep the run short, half of the texts are used and every stage trains for few epochs.
 """
 
@@ -30,13 +30,14 @@ neighborhood = label_neighborhood(model, frequent)
 print(neighborhood)
 
 # %%
-# What classifiers rest on, by the number of training rows of their labels.
+# What classifiers rest on, by the number of training rows of their labels. Own text and free vector
+# share a weight of 1; the graph comes on top, as far as it helps on rows that it does not rest on.
 frequency = model.label_frequency_
 for low, high in ((1, 1), (2, 4), (5, 19), (20, np.inf)):
     some = (frequency >= low) & (frequency <= high)
     text, neighbours, own = model.fusion_weights_[some].mean(axis=0)
     print(
-        f"{low:3} to {high:3} rows: {text:.2f} text, {neighbours:.2f} graph, {own:.2f} own vector"
+        f"{low:3} to {high:3} rows: {text:.2f} text, {neighbours:.2f} graph, {own:.2f} free vector"
     )
 
 # %%
@@ -46,7 +47,7 @@ plot_label_neighborhood(neighborhood, ax=axes[0])
 order = np.argsort(frequency[model.trained_labels_], kind="stable")
 weights = model.fusion_weights_[model.trained_labels_][order]
 parts = [part.mean(axis=0) for part in np.array_split(weights, 10)]
-axes[1].stackplot(range(10), np.array(parts).T, labels=["own text", "neighbours", "own vector"])
+axes[1].stackplot(range(10), np.array(parts).T, labels=["own text", "neighbours", "free vector"])
 axes[1].set_xlabel("labels, from rare to frequent, in tenths")
 axes[1].set_ylabel("mean weight in the classifier")
 axes[1].legend(loc="lower left")

@@ -254,8 +254,9 @@ def ramen(*, scale: Scale = "laptop", **params: Any) -> GraphRegularizedXC:
 def eclare(*, scale: Scale = "laptop", **params: Any) -> LabelGraphXC:
     """Return ECLARE as a `LabelGraphXC`: classifiers fused from texts and a label graph.
 
-    The logistic loss scores all clusters, and every row against its own shortlist and the graph
-    neighbours of it. Word vectors stay as the surrogate left them, probabilities spread over both
+    An attention weighs own text, neighbours' text and free vector. The logistic loss scores all
+    clusters, and every row against its own shortlist and the graph neighbours of it. Word vectors
+    stay as the surrogate left them, probabilities spread over both
     graphs, and three members are averaged.
 
     Parameters
@@ -271,7 +272,8 @@ def eclare(*, scale: Scale = "laptop", **params: Any) -> LabelGraphXC:
     offset that starts at the log-odds of the mean target. One rate for all parameters; here what
     all labels share learns at a tenth. Rates that are halved on the way; here they fall linearly.
     A walk step by step, and one for each member; here its law is summed up once. Positives outside
-    the shortlist are trained, which the official code drops.
+    the shortlist are trained, which the official code drops. In the surrogate, the texts of
+    neighbours are encoded once an epoch and not at every step.
 
     References
     ----------
@@ -283,9 +285,9 @@ def eclare(*, scale: Scale = "laptop", **params: Any) -> LabelGraphXC:
         walk=RandomWalk(restart=0.8, length=400, top_k=10, hub_threshold=500),
         clusters=LabelClusters(beam_width=50, power=1.0, propagate=True),
         classifiers=Classifiers(
-            fusion="attention", n_hops=1, prune_distance=1.0, freeze_embeddings=True, dropout=0.2
+            fusion="attention", prune_distance=1.0, freeze_embeddings=True, dropout=0.2
         ),
-        ranker=Ranker(max_candidates=None, n_negatives=None, propagate=True, predict_unseen=False),
+        ranker=Ranker(max_candidates=None, n_negatives=None, propagate=True, unseen_weight=0),
         loss=BinaryCrossEntropy(),
         n_estimators=3,
         n_epochs=(20, 10, 10) if paper else (3, 2, 4),

@@ -16,7 +16,7 @@ from skxc.graphs._correlation import (
     strongest_with_self_loops,
     without_columns,
 )
-from skxc.graphs._propagate import hops, normalize_degrees, propagate
+from skxc.graphs._propagate import normalize_degrees, propagate
 from skxc.graphs._prune import (
     Pruning,
     as_ones,
@@ -41,7 +41,6 @@ __all__ = [
     "cooccurrence",
     "correlation_graph",
     "edge_cosines",
-    "hops",
     "keep_edges",
     "keep_strongest",
     "normalize_degrees",

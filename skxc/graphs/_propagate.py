@@ -36,16 +36,6 @@ def normalize_degrees(graph: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(scales[0] @ graph @ scales[1], dtype=np.float32)
 
 
-def hops(graph: sp.csr_array | None, n_hops: int) -> list[sp.csr_array]:
-    """Return a graph with normalised degrees and its powers, one per hop; none without a graph."""
-    if graph is None:
-        return []
-    powers = [normalize_degrees(graph)]
-    while len(powers) < n_hops:
-        powers.append(sp.csr_array(powers[-1] @ powers[0]))
-    return powers
-
-
 def propagate(scores: sp.csr_array, graph: sp.csr_array, top_k: int) -> sp.csr_array:
     """Return scores of which half comes from one hop over the graph.
 

@@ -1,37 +1,42 @@
-"""Blocks, attention and text components of fused classifiers, against their formulas."""
+"""Blocks, attention and gates of fused classifiers, against their formulas."""
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 
 from skxc.estimators._label_graph.classifiers import (
+    Classifiers,
     DocumentBlock,
     FusedClassifiers,
     ResidualBlock,
-    TextComponents,
-)
-from skxc.estimators._label_graph.fusion import (
-    NAMES,
-    AttentionFusion,
-    Components,
-    Fusion,
-    SumFusion,
 )
 from skxc.utils._random import torch_seed
 
 IDS = np.arange(6)
+FREQUENCY = np.array([0.0, 1, 2, 3, 4, 9])
 
 
 def draw(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
-def make(n_texts=2, start=True, fusion="attention", dropout=0.0, dim=5):
-    table = draw(6, dim, seed=9).numpy() if start else None
-    components = Components(dim, n_texts - 1, start, np.ones(6), dropout)
+def make(fusion="attention", has_graph=True, start=True, frequency=FREQUENCY):
+    table = draw(6, 5, seed=9).numpy() if start else None
+    part = Classifiers(fusion=fusion, dropout=0.0)
     with torch_seed(0):
-        return FusedClassifiers(components, fusion, table).eval()
+        model = FusedClassifiers(
+            part,
+            5,
+            frequency,
+            # The second graph rests on half of the rows.
+            graph_frequency=np.stack([frequency, frequency / 2])[: 2 * has_graph],
+            start=table,
+        )
+    return model.eval()
+
+
+def texts(n=2):
+    return [draw(6, 5, seed=1 + i) for i in range(n)]
 
 
 def test_a_block_starts_as_the_identity_matrix():
@@ -80,122 +85,87 @@ def test_documents_are_not_negative_and_numpy_agrees():
     np.testing.assert_allclose(by_hand, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+def by_hand(model, competing):
+    """Return the attention's weights of components, nothing left out."""
+    shared, score = model.attention.shared, model.attention.score
+    q = torch.cat([torch.relu(part) @ shared.weight.T + shared.bias for part in competing], dim=1)
+    return torch.softmax(q @ score.weight.T, dim=1)
+
+
 def test_attention_by_hand():
-    model, texts = make(), [draw(6, 5, seed=1), draw(6, 5, seed=2)]
-    parts = model.components(IDS, texts)
-    shared, score = model.fusion.shared, model.fusion.score
-    q = torch.cat([torch.relu(part) @ shared.weight.T + shared.bias for part in parts], dim=1)
-    alpha = torch.softmax(q @ score.weight.T, dim=1)
-    torch.testing.assert_close(model.fusion(IDS, parts), alpha)
-    torch.testing.assert_close(alpha.sum(dim=1), torch.ones(6))
+    model = make(frequency=np.ones(6))
+    parts = model.components(IDS, texts())
+    alpha = by_hand(model, parts)
+    torch.testing.assert_close(model.weights(IDS, parts), alpha)
     weights = sum(alpha[:, [i]] * part for i, part in enumerate(parts))
-    torch.testing.assert_close(model(IDS, texts), weights)
+    torch.testing.assert_close(model(IDS, texts()), weights)
     torch.testing.assert_close(parts[2], model.refinement.weight)
 
 
-def test_a_constant_on_all_logits_changes_nothing():
-    model, texts = make(), [draw(6, 5, seed=1), draw(6, 5, seed=2)]
-    parts = model.components(IDS, texts)
-    logits = model.fusion.score(torch.cat([torch.relu(part) for part in parts], dim=1))
-    torch.testing.assert_close(torch.softmax(logits, 1), torch.softmax(logits + 7.0, 1))
+def test_gates_by_hand():
+    model = make("gated")
+    with torch.no_grad():
+        model.gates.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    parts = model.components(IDS, texts())
+    alpha = by_hand(model, [parts[0], parts[2]])
+    alpha[0] = torch.tensor([1.0, 0.0])  # without training rows
+    # 0 and 1 row, 2 and 3, 4, 9.
+    gates = torch.tensor([[0.1], [0.1], [0.2], [0.2], [0.3], [0.4]])
+    expected = alpha[:, :1] * parts[0] + gates * parts[1] + alpha[:, 1:] * parts[2]
+    torch.testing.assert_close(model(IDS, texts()), expected)
+    torch.testing.assert_close(
+        model.weights(IDS, parts), torch.cat([alpha[:, :1], gates, alpha[:, 1:]], dim=1)
+    )
+    gates = model.weights(IDS, parts, 1)[:, 1]
+    torch.testing.assert_close(gates, torch.tensor([0.1, 0.1, 0.1, 0.1, 0.2, 0.3]))
 
 
-def test_permuted_labels_have_permuted_classifiers():
-    model, texts = make(start=False), [draw(6, 5, seed=1), draw(6, 5, seed=2)]
+def test_labels_without_neighbours_have_no_component_of_them():
+    model, (own, near) = make("gated"), texts()
+    near[2] = 0
+    with torch.no_grad():
+        model.gates.fill_(0.5)
+        model.blocks[1].linear.bias.fill_(3.0)
+    parts = model.components(IDS, [own, near])
+    assert parts[1][2].tolist() == [0] * 5
+    assert (parts[1][[0, 1, 3, 4, 5]] != 0).all()
+
+
+def test_a_graph_starts_without_effect_and_can_win_it():
+    model, (own, near) = make("gated"), texts()
+    before = model(IDS, [own, near])
+    torch.testing.assert_close(model(IDS, [own, draw(6, 5, seed=8)]), before)
+    # Not so in the published form.
+    assert (make()(IDS, [own, near]) - make()(IDS, [own, 2 * near])).abs().max() > 0.1
+    before.sum().backward()
+    assert (model.gates.grad != 0).all()
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+@pytest.mark.parametrize("has_graph", [True, False])
+def test_labels_without_rows_have_no_free_vector(fusion, has_graph):
+    model, sides = make(fusion, has_graph), texts(1 + has_graph)
+    before = model(IDS, sides)
+    alpha = model.weights(IDS, model.components(IDS, sides)).detach()
+    assert float(alpha[0, -1]) == 0
+    assert (alpha[1:, -1] > 0).all()
+    with torch.no_grad():
+        model.refinement.weight.add_(1)
+    moved = (model(IDS, sides) - before).detach().abs().sum(dim=1)
+    assert float(moved[0]) == 0
+    assert (moved[1:] > 0).all()
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+def test_permuted_labels_have_permuted_classifiers(fusion):
+    model = make(fusion, start=False, frequency=np.ones(6))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    permuted = model(IDS, [text[order] for text in texts])
-    torch.testing.assert_close(permuted, model(IDS, texts)[order])
+    permuted = model(IDS, [text[order] for text in texts()])
+    torch.testing.assert_close(permuted, model(IDS, texts())[order])
 
 
-def test_a_sum_has_equal_weights():
-    model, texts = make(fusion="sum"), [draw(6, 5, seed=1), draw(6, 5, seed=2)]
-    assert isinstance(model.fusion, SumFusion)
-    torch.testing.assert_close(model(IDS, texts), sum(model.components(IDS, texts)))
-    assert isinstance(make().fusion, AttentionFusion)
-
-
-def test_some_labels_alone_are_the_same():
-    model, texts = make(), [draw(6, 5, seed=1), draw(6, 5, seed=2)]
-    some = np.array([1, 4])
-    alone = model(some, [text[some] for text in texts])
-    torch.testing.assert_close(alone, model(IDS, texts)[some])
-
-
-# ---- text components
-
-GRAPH = sp.csr_array(
-    np.array([[0.5, 0.4, 0, 0], [0.3, 0.6, 0.2, 0], [0, 0.1, 0.7, 0.3], [0, 0, 0, 1]], np.float32)
-)
-
-
-class Table(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(draw(7, 5))
-
-    def forward(self, rows):
-        return torch.from_numpy(rows.toarray()) @ self.weight
-
-
-TEXTS = sp.csr_array(np.random.default_rng(0).random((4, 7)).astype(np.float32))
-
-
-def test_an_identity_graph_gives_the_own_text():
-    first, second = TextComponents(Table(), TEXTS, [sp.csr_array(sp.eye_array(4))])(np.arange(4))
-    torch.testing.assert_close(first, second)
-
-
-def test_one_hop_reaches_neighbours_and_nothing_else():
-    table, ids = Table(), np.arange(4)
-    before = TextComponents(table, TEXTS, [GRAPH])(ids)[1]
-    for moved in range(4):
-        changed = TEXTS.toarray()
-        changed[moved] += 1
-        after = TextComponents(table, sp.csr_array(changed), [GRAPH])(ids)[1]
-        shift = table.weight.detach().numpy().sum(axis=0)
-        expected = GRAPH.toarray()[:, [moved]] * shift
-        np.testing.assert_allclose((after - before).detach(), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_text_components_reach_the_table():
-    table = Table()
-    own = table(TEXTS).detach().numpy()
-    hops = [GRAPH, sp.csr_array(GRAPH @ GRAPH)]
-    for ids in (np.array([0, 2]), np.arange(4), np.array([3])):
-        found = TextComponents(table, TEXTS, hops)(ids)
-        for part, expected in zip(found, [own, *(hop @ own for hop in hops)], strict=True):
-            np.testing.assert_allclose(part.detach(), expected[ids], rtol=1e-5)
-    # The text of a neighbour outside the batch is learned from, too.
-    found = TextComponents(table, TEXTS, [GRAPH])(np.array([0]))
-    found[1].sum().backward()
-    expected = (GRAPH.toarray()[0] @ TEXTS.toarray())[:, None].repeat(5, axis=1)
-    torch.testing.assert_close(table.weight.grad, torch.from_numpy(expected))
-
-
-# ---- fusion
-
-
-def test_free_vectors_start_at_the_text_of_the_neighbours():
-    own = draw(4, 5).numpy()
-    np.testing.assert_allclose(Fusion.start(own, [GRAPH]), GRAPH.toarray() @ own, rtol=1e-5)
-    np.testing.assert_array_equal(Fusion.start(own, []), own)
-
-
-def test_a_fusion_of_ones_own_is_a_class_and_a_name(monkeypatch):
-    class ByFrequency(Fusion):
-        def __init__(self, components):
-            super().__init__(components)
-            self.share = torch.from_numpy(1 / (1 + components.frequency)).float()
-
-        def forward(self, ids, components):
-            share = self.share[torch.from_numpy(ids)]
-            return torch.stack([1 - share, share, share], dim=1)
-
-    monkeypatch.setitem(NAMES, "by_frequency", ByFrequency)
-    components = Components(5, 1, True, np.array([0.0, 1, 3, 3, 3, 3]), 0.0)
-    model = FusedClassifiers(components, "by_frequency", draw(6, 5).numpy()).eval()
-    some, texts = np.array([0, 2]), [draw(2, 5, seed=1), draw(2, 5, seed=2)]
-    parts = model.components(some, texts)
-    expected = torch.stack([sum(p[0] for p in parts[1:]), 0.75 * parts[0][1]])
-    expected[1] += 0.25 * (parts[1][1] + parts[2][1])
-    torch.testing.assert_close(model(some, texts), expected)
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+def test_some_labels_alone_are_the_same(fusion):
+    model, some = make(fusion), np.array([0, 1, 4])
+    alone = model(some, [text[some] for text in texts()])
+    torch.testing.assert_close(alone, model(IDS, texts())[some])

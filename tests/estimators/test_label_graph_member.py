@@ -20,6 +20,7 @@ from skxc.indices import VectorSearch
 N, L, K, DIM = 6, 12, 4, 5
 RNG = np.random.default_rng(0)
 LEAF = np.array([0, 1, 2, 3] * 3)
+UNSEEN = np.arange(L) >= 9
 ROWS = RNG.normal(size=(N, DIM)).astype(np.float32)
 
 
@@ -40,13 +41,14 @@ def scorer(n, offset):
 
 MEMBER = ShortlistRanker(
     membership=sp.csr_array(np.eye(K, dtype=np.float32)[:, LEAF]),
+    unseen=UNSEEN,
     clusters=scorer(K, -0.5),
     labels=scorer(L, 0.3),
 )
 
 
-def settings(beam_width, width, power=1.0, graphs=False):
-    return SearchSettings(beam_width, power, width, graphs, graphs)
+def settings(beam_width, width, power=1.0, unseen_weight=0.3, graphs=False):
+    return SearchSettings(beam_width, power, width, unseen_weight, graphs, graphs)
 
 
 def best_clusters(rows, *args, **kwargs):
@@ -83,7 +85,8 @@ def naive(beam_width, width, graphs):
     clusters = cut(probabilities(MEMBER.clusters), beam_width)
     if graphs:
         clusters = spread(clusters, MEMBER.clusters.graph, beam_width)
-    labels = cut(probabilities(MEMBER.labels) * clusters[:, LEAF], width)
+    unseen_weight = np.where(UNSEEN, 0.3, 1)
+    labels = cut(probabilities(MEMBER.labels) * clusters[:, LEAF] * unseen_weight, width)
     return spread(labels, MEMBER.labels.graph, width) if graphs else labels
 
 
@@ -94,10 +97,12 @@ def test_scores_are_products_of_probabilities(graphs, beam_width, width):
     np.testing.assert_allclose(found, naive(beam_width, width, graphs), rtol=1e-4, atol=1e-6)
 
 
-def test_the_power_of_clusters():
+def test_the_power_of_clusters_and_the_weight_of_unseen_labels():
     clusters = best_clusters(ROWS, K, L)
     plain, flat, half = (score(ROWS, clusters, K, L, power=a).toarray() for a in (1, 0, 0.5))
     np.testing.assert_allclose(plain / flat, clusters.toarray()[:, LEAF], rtol=1e-5)
+    ranked = score(ROWS, clusters, K, L, unseen_weight=1.0).toarray()
+    np.testing.assert_allclose(plain / ranked, np.where(UNSEEN, 0.3, 1) + 0 * plain, rtol=1e-5)
     np.testing.assert_allclose(half, np.sqrt(plain * flat), rtol=1e-5)
 
 

@@ -9,6 +9,7 @@ from skxc.encoders import BagEncoder
 from skxc.estimators._label_graph.classifiers import Classifiers
 from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
 from skxc.estimators._label_graph.task import FusedClassifierTask, candidate_targets
+from skxc.graphs import RandomWalk
 from skxc.losses import BinaryCrossEntropy
 from skxc.training import Plan, train
 from skxc.utils._sparse import normalize_rows
@@ -42,18 +43,15 @@ def problem(rows=ROWS, y=Y, excluded=None):
         frequency=y.sum(axis=0),
         unseen=np.zeros(L, dtype=bool),
         given=None,
-        held_rows=None,
-        held_y=None,
-        held_weight=None,
+        held_out=None,
     )
 
 
-def make(rows=ROWS, y=Y, excluded=None, hops=(HOP,), batch_size=4, freeze=True, **options):
+def make(rows=ROWS, y=Y, excluded=None, graphs=(HOP,), freeze=True, fusion="gated", **options):
     given = problem(rows, y, excluded)
-    eye = sp.csr_array(sp.eye_array(L, dtype=np.float32))
-    part = Classifiers(dropout=0.0, freeze_embeddings=freeze)
-    defaults = {"loss": BinaryCrossEntropy(), "batch_size": batch_size, "learning_rate": 0.01}
-    outputs = Outputs(eye, given.texts, list(hops))
+    part = Classifiers(fusion=fusion, dropout=0.0, freeze_embeddings=freeze)
+    defaults = {"loss": BinaryCrossEntropy(), "batch_size": 4, "learning_rate": 0.01}
+    outputs = Outputs(given.identity, given.texts, list(graphs))
     return FusedClassifierTask("ranker-0", given, outputs, part, **{**defaults, **options})
 
 
@@ -61,7 +59,8 @@ def full_scores(task):
     task.modules.eval()
     rows = np.arange(N)
     with torch.no_grad():
-        documents = task.document_vectors(rows).numpy()
+        vectors = task.document(torch.from_numpy(text_vectors(task.encoder, task.rows[rows])))
+    documents = normalize_rows(vectors.numpy())
     return documents @ task.classifier_weights().T + float(task.classifiers.offset.detach())
 
 
@@ -82,21 +81,16 @@ def test_scores_of_a_batch_equal_the_materialised_ones(candidates):
     task = make(candidates=candidates)
     expected = full_scores(task)
     rows = np.array([7, 2, 10])
-    scores, positives, ignored = task.batch_scores(rows)
-    labels, cells, _, _ = task._cells(rows, None)
-    for i, row in enumerate(rows):
-        seen = {}
-        for j in range(scores.shape[1]):
-            if ignored is not None and ignored[i, j]:
-                continue
-            label = labels[j] if cells is None else labels[cells[i, j]]
-            seen[int(label)] = bool(positives[i, j])
-            assert float(scores[i, j].detach()) == pytest.approx(expected[row, label], abs=1e-4)
-        listed = set(range(L))
-        if candidates is not None:
-            listed = set(candidates[[row]].indices) | set(Y[[row]].indices)
-        assert set(seen) == listed
-        assert {label for label, is_true in seen.items() if is_true} == set(Y[[row]].indices)
+    batch = task.scored(rows)
+    listed, labels = np.ones((3, L), dtype=bool), np.arange(L)
+    if candidates is not None:
+        listed = (candidates + Y).toarray()[rows] > 0
+        labels = np.flatnonzero(listed.any(axis=0))
+    scores = task.scores(batch).detach()
+    np.testing.assert_allclose(scores, expected[np.ix_(rows, labels)], atol=1e-4)
+    np.testing.assert_array_equal(batch.positives, Y.toarray()[np.ix_(rows, labels)] > 0)
+    if candidates is not None:
+        np.testing.assert_array_equal(batch.ignored, ~listed[:, labels])
 
 
 def test_a_pool_holds_the_labels_of_the_batch_and_some_candidates():
@@ -122,14 +116,15 @@ def test_a_pool_holds_the_labels_of_the_batch_and_some_candidates():
 def test_a_pool_is_scored_by_every_row():
     task = make(candidates=CANDIDATES, n_negatives=2)
     expected, rows, pool = full_scores(task), np.array([7, 2, 10]), np.array([0, 3, 4, 8])
-    scores, positives, ignored = task.batch_scores(rows, pool)
-    np.testing.assert_allclose(scores.detach(), expected[np.ix_(rows, pool)], atol=1e-4)
-    np.testing.assert_array_equal(positives, Y.toarray()[np.ix_(rows, pool)] > 0)
-    assert ignored is None
+    batch = task.scored(rows, pool)
+    scores = task.scores(batch).detach()
+    np.testing.assert_allclose(scores, expected[np.ix_(rows, pool)], atol=1e-4)
+    np.testing.assert_array_equal(batch.positives, Y.toarray()[np.ix_(rows, pool)] > 0)
+    assert batch.ignored is None
 
 
-def test_pads_teach_nothing():
-    """A row with many candidates makes others longer, but not what they teach."""
+def test_candidates_of_other_rows_teach_nothing():
+    """Without pools, a row with many candidates changes nothing about the others."""
 
     def gradient(rows, lists):
         task = make(candidates=lists)
@@ -137,8 +132,10 @@ def test_pads_teach_nothing():
         with torch.no_grad():
             task.classifiers.offset.fill_(-2.0)
         weight = torch.from_numpy(np.array([1.0] + [0.0] * (len(rows) - 1), dtype=np.float32))
-        scores, positives, ignored = task.batch_scores(rows)
-        task.loss(scores, positives, row_weight=weight, ignored=ignored).backward()
+        batch = task.scored(rows)
+        masks = [torch.from_numpy(mask) for mask in (batch.positives, batch.ignored)]
+        loss = task.loss(task.scores(batch), masks[0], row_weight=weight, ignored=masks[1])
+        loss.backward()
         return task.classifiers.refinement.weight.grad.to_dense()
 
     long = CANDIDATES.toarray()
@@ -157,12 +154,11 @@ def test_excluded_pairs_are_ignored():
     label = int(np.flatnonzero(Y.toarray()[row] == 0)[0])
     excluded[row, label] = 1
     excluded = sp.csr_array(excluded)
-    _, _, ignored = make(excluded=excluded).batch_scores(np.array([row]))
-    assert torch.nonzero(ignored).tolist() == [[0, label]]
+    ignored = make(excluded=excluded).scored(np.array([row])).ignored
+    assert np.argwhere(ignored).tolist() == [[0, label]]
     # In a pool too, into which another row may have brought the label.
     task = make(excluded=excluded, candidates=CANDIDATES, n_negatives=2)
-    _, _, ignored = task.batch_scores(np.array([row]), np.array([label]))
-    assert ignored.tolist() == [[True]]
+    assert task.scored(np.array([row]), np.array([label])).ignored.tolist() == [[True]]
 
 
 @pytest.mark.parametrize("candidates", [None, CANDIDATES])
@@ -193,12 +189,13 @@ def test_a_random_start_is_worse():
     rows = normalize_rows(Y @ TEXTS).astype(np.float32)
     losses = []
     for start in (TEXTS, np.random.default_rng(1).normal(size=(L, DIM)).astype(np.float32)):
-        task = make(rows=rows, hops=[sp.csr_array(sp.eye_array(L, dtype=np.float32))])
+        task = make(rows=rows, graphs=())
         with torch.no_grad():
             task.classifiers.refinement.weight.copy_(torch.from_numpy(start))
         task.modules.eval()
-        scores, positives, _ = task.batch_scores(np.flatnonzero(np.diff(Y.indptr)))
-        losses.append(float(task.loss(scores, positives).detach()))
+        batch = task.scored(np.flatnonzero(np.diff(Y.indptr)))
+        loss = task.loss(task.scores(batch), torch.from_numpy(batch.positives))
+        losses.append(float(loss.detach()))
     assert losses[0] < losses[1]
 
 
@@ -208,7 +205,7 @@ def test_free_vectors_move_only_where_they_are_candidates():
     y = sp.csr_array(np.eye(N, L, dtype=np.float32) * (np.arange(L) < 3))
     task = make(candidates=sp.csr_array(lists), y=y)
     start = task.classifiers.refinement.to_numpy()
-    np.testing.assert_array_equal(start, (HOP @ TEXTS).astype(np.float32))
+    np.testing.assert_array_equal(start, TEXTS)
     train(task, Plan(n_epochs=1, seed=0))
     moved = np.abs(task.classifiers.refinement.to_numpy() - start).sum(axis=1)
     assert (moved[:3] > 0).all()
@@ -222,14 +219,75 @@ def test_an_encoder_is_trained_or_frozen():
         train(task, Plan(n_epochs=1, seed=0))
         moved = float((task.encoder.module_.tokens - before).detach().abs().max())
         assert (moved == 0) if freeze else (moved > 1e-3)
-        assert task.fusion_weights().shape == (L, 3)
-        np.testing.assert_allclose(task.fusion_weights().sum(axis=1), 1, rtol=1e-5)
+        weights = task.fusion_weights()
+        assert weights.shape == (L, 3)
+        np.testing.assert_allclose(weights[:, 0] + weights[:, 2], 1, rtol=1e-5)
+        assert (weights[:, 1] != 0).all()
+
+
+def test_free_vectors_of_the_published_form_start_at_the_neighbours():
+    start = make(fusion="attention").classifiers.refinement.to_numpy()
+    np.testing.assert_allclose(start, HOP @ TEXTS, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+def test_classifiers_rest_on_the_neighbours_texts_of_the_moment(fusion):
+    task = make(freeze=False, fusion=fusion, learning_rate=0.1)
+    train(task, Plan(n_epochs=2, seed=0))
+    texts = text_vectors(task.encoder, task.texts)
+    assert np.abs(texts - TEXTS).max() > 0.05
+    near = HOP @ texts
+    if fusion == "gated":  # the mean over the others
+        others = HOP.toarray() * (1 - np.eye(L))
+        near = others / others.sum(axis=1, keepdims=True) @ texts
+    sides = [torch.from_numpy(x.astype(np.float32)) for x in (texts, near)]
+    with torch.no_grad():
+        expected = normalize_rows(task.classifiers(np.arange(L), sides).numpy())
+    found = normalize_rows(task.classifier_weights())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_trained_with_the_graph_that_does_without_them():
+    """And classifiers end with the graph of all."""
+    graphs = [sp.csr_array(k * HOP.toarray() + np.eye(L)[::-1]) for k in (1, 2, 3)]
+    task = make(graphs=graphs, freeze=False)
+    found = [task.neighbors[number].numpy() for number in range(3)]
+    for one, graph in zip(found, graphs, strict=True):
+        others = graph.toarray() * (1 - np.eye(L))
+        expected = others / others.sum(axis=1, keepdims=True) @ TEXTS
+        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-5)
+    seen = []
+    for rows in task.batches(0, np.random.default_rng(0)):
+        batch = task.prepare(rows, np.random.default_rng(0))
+        assert set(rows % 2) == {batch.graph - 1}
+        seen += list(rows)
+    assert sorted(seen) == list(range(N))
+    with torch.no_grad():
+        task.classifiers.gates.fill_(1.0)
+    before = task.classifier_weights()
+    for number, changes in ((1, False), (0, True)):
+        task.graphs[number] = sp.csr_array((L, L), dtype=np.float32)
+        assert np.allclose(task.classifier_weights(), before) == (not changes)
+
+
+def test_graphs_of_parts_do_without_the_rows_of_the_part():
+    given = problem()
+    walk = RandomWalk(hub_threshold=None)
+    whole, *parts = given.edges(walk, apart=True)
+    np.testing.assert_array_equal(whole.toarray(), walk.visits(Y).toarray())
+    for part, (other, graph) in enumerate(zip((1, 0), parts, strict=True)):
+        np.testing.assert_allclose(graph.toarray(), walk.visits(Y[other::2]).toarray(), rtol=1e-6)
+        assert (given.graph_of_rows(3)[part::2] == part + 1).all()
+    weights = given.rows_of_graphs(3)
+    np.testing.assert_array_equal(weights[1], np.arange(N) % 2 == 1)
+    # What the gates know of a label is how often it is in half of the rows.
+    np.testing.assert_array_equal(weights.sum(axis=1), [N / 2] * 3)
+    assert len(given.edges(walk, apart=False)) == 1
 
 
 def test_stages_that_continue_train_a_copy():
     given = problem()
-    eye = sp.csr_array(sp.eye_array(L, dtype=np.float32))
-    outputs = Outputs(eye, given.texts, [])
+    outputs = Outputs(given.identity, given.texts, [])
     options = {"loss": BinaryCrossEntropy(), "batch_size": 4, "learning_rate": 0.01}
     first = FusedClassifierTask(
         "surrogate", given, outputs, Classifiers(), continues=False, **options
@@ -250,8 +308,8 @@ def test_clusters_are_right_where_one_of_their_labels_is():
         "surrogate", given, outputs, Classifiers(), continues=False,
         loss=BinaryCrossEntropy(), batch_size=4, learning_rate=0.01,
     )  # fmt: skip
-    _, positives, ignored = task.batch_scores(np.arange(N))
+    batch = task.scored(np.arange(N))
     expected = Y.toarray().reshape(N, 3, 3).any(axis=1)
-    np.testing.assert_array_equal(positives, expected)
+    np.testing.assert_array_equal(batch.positives, expected)
     # Every other pair is excluded, but not those of clusters that are right.
-    np.testing.assert_array_equal(ignored, ~expected)
+    np.testing.assert_array_equal(batch.ignored, ~expected)

@@ -1,24 +1,33 @@
-"""Label classifiers fused from texts and a free vector, and the document side they meet.
+"""Label classifiers made of texts and a free vector, and the document side they meet.
 
     B(u)   = u + kappa (R drop(ReLU(u)) + b)                  R: spectral norm 1, starts as identity
     x^     = drop(ReLU(B(E^T x)))                             a document
     c_1    = B_1(E^T z_l)                                     the label's own text
     c_2    = B_2(sum_m G_lm E^T z_m)                          the text of its neighbours in a graph
-    c_3    = v_l                                              a free vector, starts at c_2's input
-    w_l    = sum_i alpha_i c_i                                alpha: see `fusion`
+    c_3    = v_l                                              a free vector
 
-Source: ECLARE (WWW 2021) and its code; its ancestor DECAF (WSDM 2021) adds texts without a graph.
+    gated        w_l = a_1 c_1 + a_3 c_3 + g c_2              a: attention over c_1 and c_3
+    attention    w_l = a_1 c_1 + a_2 c_2 + a_3 c_3            a: attention over all three
+
+    a = softmax(A [q_1; q_2; ...]),   q_i = T ReLU(drop(c_i)) + t
+
+The gate g is one number for all labels of about the same frequency. It starts at 0, and G has no
+self-loops here. A row is trained with the graph of other rows: in one that rests on the row itself,
+neighbours are labels of the row, and gates would learn to trust them more than other rows can.
+
+T and A have spectral norm 1, and all labels share them. A label without training rows has no free
+vector, because nothing would train it.
+
+Sources: ECLARE (WWW 2021) and its code for the attention over three; its ancestor DECAF (WSDM 2021)
+adds texts without a graph. The gate is not in either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
@@ -26,15 +35,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from skxc._params import OneOf, Part, PositiveInt, ShareBelowOne, params
-from skxc.estimators._label_graph.fusion import (
-    NAMES,
-    POWER_ITERATIONS,
-    Components,
-    weight_and_bias,
-)
+from skxc._params import Part, ShareBelowOne, params
 from skxc.training import LabelVectors
-from skxc.utils._row_sparse import SparseMap, distinct, send, sparse_matmul
+
+# One would follow the slowly changing singular vectors too late.
+POWER_ITERATIONS = 4
 
 
 @params
@@ -43,15 +48,13 @@ class Classifiers(Part):
 
     Parameters
     ----------
-    fusion : {"attention", "sum"}, default="attention"
-        How components are joined: with weights from an attention, or with weight 1.
-    n_hops : int, default=1
-        Hops over the graph; each adds a component of the neighbours' texts.
+    fusion : {"gated", "attention"}, default="gated"
+        How the text of the neighbours enters. "gated": with a weight that labels of similar
+        frequency share, learned on rows that the graph does not rest on. "attention": it competes
+        with own text and free vector, and the latter starts at it, as in the paper.
     prune_distance : float or None, default=1.0
         After the surrogate, edges of the walk between labels whose texts have a larger cosine
         distance are dropped; None: none are.
-    refinement : bool, default=True
-        Whether shortlister and ranker have free vectors.
     freeze_embeddings : bool, default=False
         Whether token embeddings stay as the surrogate left them, as in the official code. False:
         shortlister and ranker go on to train copies of their own.
@@ -59,10 +62,8 @@ class Classifiers(Part):
         Share of components that is zeroed at each training step.
     """
 
-    fusion: Annotated[str, OneOf(NAMES)] = "attention"
-    n_hops: PositiveInt = 1
+    fusion: Literal["gated", "attention"] = "gated"
     prune_distance: Annotated[float, Interval(Real, 0, 2, closed="both")] | None = 1.0
-    refinement: bool = True
     freeze_embeddings: bool = False
     dropout: ShareBelowOne = 0.2
 
@@ -86,7 +87,7 @@ class ResidualBlock(nn.Module):
         # Assigned after the registration: it would lose what is written into the weight in place.
         self.linear.weight = torch.eye(dim)
         # A look in training mode fits the norm's estimate to the new matrix.
-        weight_and_bias(self.linear)
+        _weight_and_bias(self.linear)
         self.kappa = nn.Parameter(torch.ones(()))
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -111,27 +112,78 @@ class DocumentBlock(nn.Module):
     def to_numpy(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (M, m) with ``x^ = ReLU(u + ReLU(u) @ M + m)`` in prediction."""
         block = self.block.eval()
-        weight, bias = weight_and_bias(block.linear)
+        weight, bias = _weight_and_bias(block.linear)
         matrix = (block.kappa * weight.T).cpu().numpy()
         return np.ascontiguousarray(matrix), (block.kappa * bias).cpu().numpy()
 
 
-class FusedClassifiers(nn.Module):
-    """One classifier per label, fused from its texts and its free vector.
+class Attention(nn.Module):
+    """Weights of `n` components that add up to 1 for every label."""
 
-    Free vectors begin at `start`, an array of float32 of shape (L, dim); None: there are none.
+    def __init__(self, dim: int, n: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        shared, score = nn.Linear(dim, dim), nn.Linear(n * dim, n, bias=False)
+        nn.init.xavier_uniform_(shared.weight)
+        nn.init.zeros_(shared.bias)
+        nn.init.xavier_uniform_(score.weight)
+        self.shared = spectral_norm(shared, n_power_iterations=POWER_ITERATIONS)
+        self.score = spectral_norm(score, n_power_iterations=POWER_ITERATIONS)
+
+    def forward(self, components: list[Tensor], without_last: Tensor) -> Tensor:
+        """Return the weights, shape (m, n); 0 for the last component of the marked labels."""
+        if len(components) == 1:
+            return torch.ones_like(components[0][:, :1])
+        # The matrix once for all components: every use would run the power iteration again.
+        weight, bias = _weight_and_bias(self.shared)
+        hidden = [functional.linear(self._drop(c), weight, bias) for c in components]
+        logits = self.score(torch.cat(hidden, dim=1))
+        last = logits[:, -1].masked_fill(without_last, -torch.inf)
+        return torch.softmax(torch.cat([logits[:, :-1], last[:, None]], dim=1), dim=1)
+
+    def _drop(self, vectors: Tensor) -> Tensor:
+        return functional.dropout(functional.relu(vectors), self.dropout, self.training)
+
+
+class FusedClassifiers(nn.Module):
+    """One classifier per label, made of its own text, its neighbours' and its free vector.
+
+    Parameters
+    ----------
+    part : Classifiers
+    dim : int
+    frequency : ndarray of float, shape (L,)
+        Training rows of every label.
+    graph_frequency : ndarray of float, shape (n_graphs, L)
+        Those that each graph rests on; empty: there are no texts of neighbours.
+    start : ndarray of float32, shape (L, dim), or None
+        Where free vectors begin; None: there are none.
     """
 
     def __init__(
-        self, components: Components, fusion: str, start: NDArray[np.float32] | None
+        self,
+        part: Classifiers,
+        dim: int,
+        frequency: NDArray[np.floating],
+        *,
+        graph_frequency: NDArray[np.floating],
+        start: NDArray[np.float32] | None,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            ResidualBlock(components.dim, components.dropout) for _ in range(1 + components.n_hops)
-        )
+        has_graph = len(graph_frequency) > 0
+        self.blocks = nn.ModuleList(ResidualBlock(dim, part.dropout) for _ in range(1 + has_graph))
         self.refinement = None if start is None else LabelVectors(start)
         self.offset = nn.Parameter(torch.zeros(()))
-        self.fusion = NAMES[fusion](components)
+        self.is_gated = has_graph and part.fusion == "gated"
+        n_competing = 1 + (has_graph and not self.is_gated) + (start is not None)
+        self.attention = Attention(dim, n_competing, part.dropout)
+        bins = np.log2(np.maximum(graph_frequency, 1)).astype(np.int64)
+        self.gates = nn.Parameter(torch.zeros(int(bins.max(initial=0)) + 1))
+        self.bins: Tensor
+        self.register_buffer("bins", torch.from_numpy(bins), persistent=False)
+        no_free = np.asarray((start is not None) & (frequency == 0))
+        self.no_free: Tensor
+        self.register_buffer("no_free", torch.from_numpy(no_free), persistent=False)
 
     def components(self, ids: NDArray[np.int64], texts: list[Tensor]) -> list[Tensor]:
         """Return the components of distinct, sorted labels, each of shape (m, dim).
@@ -140,80 +192,35 @@ class FusedClassifiers(nn.Module):
         ----------
         ids : ndarray of int, shape (m,)
         texts : list of Tensor, shape (m, dim)
-            What `TextComponents` returned.
+            Vectors of their own texts and, with a graph, of those of their neighbours.
         """
         parts = [block(text) for block, text in zip(self.blocks, texts, strict=True)]
-        return parts if self.refinement is None else [*parts, self.refinement(ids)]
+        if self.is_gated:
+            # Without neighbours there is nothing to add, not even the block's bias.
+            parts[1] = parts[1].masked_fill(~texts[1].any(dim=1, keepdim=True), 0)
+        if self.refinement is None:
+            return parts
+        return [*parts, self.refinement(ids).masked_fill(self._without_free(ids)[:, None], 0)]
 
-    def forward(self, ids: NDArray[np.int64], texts: list[Tensor]) -> Tensor:
-        """Return the classifiers of these labels, shape (m, dim)."""
+    def weights(self, ids: NDArray[np.int64], parts: list[Tensor], graph: int = 0) -> Tensor:
+        """Return the weights of the components of these labels, shape (m, n_components)."""
+        competing = [parts[0], *parts[2:]] if self.is_gated else parts
+        alpha = self.attention(competing, self._without_free(ids))
+        if not self.is_gated:
+            return alpha
+        gates = self.gates[self.bins[graph, torch.from_numpy(ids).to(self.bins.device)], None]
+        return torch.cat([alpha[:, :1], gates, alpha[:, 1:]], dim=1)
+
+    def _without_free(self, ids: NDArray[np.int64]) -> Tensor:
+        return self.no_free[torch.from_numpy(ids).to(self.no_free.device)]
+
+    def forward(self, ids: NDArray[np.int64], texts: list[Tensor], graph: int = 0) -> Tensor:
+        """Return the classifiers of these labels, shape (m, dim), with texts of one graph."""
         parts = self.components(ids, texts)
-        alpha = self.fusion(ids, parts)
-        return sum(alpha[:, i, None] * part for i, part in enumerate(parts))
+        alpha = self.weights(ids, parts, graph)
+        return cast(Tensor, sum(alpha[:, i, None] * part for i, part in enumerate(parts)))
 
 
-class TextComponents:
-    """The text components of labels, computed from their texts and those of their neighbours.
-
-    Parameters
-    ----------
-    encode : callable
-        From some prepared texts to vectors.
-    texts : csr_array of shape (L, V)
-        Prepared texts of the labels.
-    hops : list of csr_array, shape (L, L)
-        The normalised graph and its powers.
-    """
-
-    def __init__(
-        self,
-        encode: Callable[[sp.csr_array], Tensor],
-        texts: sp.csr_array,
-        hops: list[sp.csr_array],
-    ) -> None:
-        self.encode = encode
-        self.texts = texts
-        self.hops = hops
-
-    def __call__(self, ids: NDArray[np.int64]) -> list[Tensor]:
-        """Return the components of distinct, sorted labels, each of shape (m, dim)."""
-        texts = self.gather(ids)
-        return texts.components(self.encode(texts.rows))
-
-    def gather(self, ids: NDArray[np.int64]) -> GatheredTexts:
-        """Return the prepared texts that the components of distinct, sorted labels need."""
-        parts = [sp.csr_array(hop[ids]) for hop in self.hops]
-        columns = [ids, *(part.indices for part in parts)]
-        needed, place = distinct(np.concatenate(columns), self.texts.shape[0])
-        own, *places = np.split(place, np.cumsum([len(c) for c in columns])[:-1])
-        maps = [
-            SparseMap(sp.csr_array((p.data, at, p.indptr), shape=(len(ids), len(needed))))
-            for p, at in zip(parts, places, strict=True)
-        ]
-        return GatheredTexts(self.texts[needed], own.astype(np.int64), maps)
-
-
-@dataclass
-class GatheredTexts:
-    """What the text components of some labels are computed from.
-
-    Attributes
-    ----------
-    rows : csr_array of shape (n, V)
-        The texts of the labels and of their neighbours, once each.
-    own : ndarray of int64, shape (m,)
-        Place of every label's own text.
-    maps : list of SparseMap, shape (m, n)
-        The hops from these texts.
-    """
-
-    rows: sp.csr_array
-    own: NDArray[np.int64]
-    maps: list[SparseMap]
-
-    def components(self, vectors: Tensor) -> list[Tensor]:
-        """Return the components that the vectors of these texts make."""
-        own, *sent = send([self.own, *(a for m in self.maps for a in m.arrays)], vectors.device)
-        for number, each in enumerate(self.maps):
-            each.tensors = sent[6 * number : 6 * number + 6]
-        return [vectors[own], *(sparse_matmul(each, vectors) for each in self.maps)]
+def _weight_and_bias(linear: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the two tensors of a linear layer, each computed once."""
+    return cast(Tensor, linear.weight), cast(Tensor, linear.bias)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from skxc._params import NonNegativeFloat, Part, PositiveInt, params
 from skxc.clustering import balanced_kmeans_apart
 from skxc.estimators._label_graph.problem import Outputs, Problem
-from skxc.graphs import RandomWalk, cluster_graph, hops
+from skxc.graphs import RandomWalk, cluster_graph
 from skxc.utils._random import stream
 from skxc.utils._sparse import normalize_rows
 
@@ -47,16 +47,15 @@ class LabelClusters(Part):
         self,
         problem: Problem,
         vectors: Any,
-        graph: sp.csr_array | None,
+        graphs: list[sp.csr_array],
         walk: RandomWalk,
         *,
-        n_hops: int,
         place: str,
     ) -> Outputs:
         """Return balanced clusters of labels with similar vectors; hubs are clustered apart.
 
-        Their graph is made from that of the labels, (L, L), which is not normalised; their random
-        choices depend on `place`, what the clusters are for.
+        Their graphs are made from those of the labels, (L, L), which are not normalised; their
+        random choices depend on `place`, what the clusters are for.
         """
         n_labels = len(problem.labels)
         wanted = max(int(n_labels / LABELS_PER_CLUSTER), 1)
@@ -68,6 +67,6 @@ class LabelClusters(Part):
         leaf = balanced_kmeans_apart(vectors, hubs, n_clusters=wanted, rng=rng)
         ones = np.ones(n_labels, dtype=np.float32)
         membership = sp.csr_array(sp.coo_array((ones, (leaf, np.arange(n_labels)))))
-        between = None if graph is None else cluster_graph(membership, graph, walk.top_k)
+        between = [cluster_graph(membership, graph, walk.top_k) for graph in graphs]
         texts = normalize_rows(sp.csr_array(membership @ problem.texts))
-        return Outputs(membership, texts, hops(between, n_hops))
+        return Outputs.of(membership, texts, between)

@@ -3,6 +3,7 @@
     s      <- sigmoid(h_m . x^ + c)          the B best clusters
     s      <- s / 2 + top_B(s G_clusters) / 2
     p_l    =  s_m(l)^a sigmoid(w_l . x^)     their labels; the best `width` stay; a = 1 in the paper
+              times u                        for labels without training rows; u = 0 in the paper
     p      <- p / 2 + top_width(p G_labels) / 2
 
 Source: ECLARE (WWW 2021), sections on inference and on score propagation (GAME).
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from skxc._params import Part, PositiveInt, params
+from skxc._params import NonNegativeFloat, Part, PositiveInt, params
 from skxc.encoders import Encoder
 from skxc.estimators._label_graph.problem import text_vectors
 from skxc.estimators._label_graph.task import FusedClassifierTask
@@ -50,15 +51,16 @@ class Ranker(Part):
     propagate : bool, default=False
         Whether half of the scores of labels moves one hop over the graph, as in the paper: it finds
         more labels, and puts fewer right ones first. It may be changed after `fit`.
-    predict_unseen : bool, default=True
-        Whether labels without training rows are predicted by their text. They take no part in the
-        walk, and are no negatives. False, as in the paper: they are left out.
+    unseen_weight : float, default=0.5
+        Factor on the probability of labels without training rows, which only their text finds: no
+        training has pushed it down where they are wrong. 0, as in the paper: they are left out. It
+        may be changed after `fit`, but not from 0.
     """
 
     max_candidates: PositiveInt | None = 100
     n_negatives: PositiveInt | None = 6
     propagate: bool = False
-    predict_unseen: bool = True
+    unseen_weight: NonNegativeFloat = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class SearchSettings(Record):
         Of the clusters' probabilities.
     width : int
         Best labels of a row; as many more may arrive over the graph.
+    unseen_weight : float
+        Of the probabilities of labels without training rows.
     propagate_clusters, propagate_labels : bool
         Whether scores spread over the graphs, where there are graphs.
     """
@@ -80,6 +84,7 @@ class SearchSettings(Record):
     beam_width: int
     power: float
     width: int
+    unseen_weight: float
     propagate_clusters: bool
     propagate_labels: bool
 
@@ -162,17 +167,19 @@ class ShortlistRanker(Record):
     ----------
     membership : csr_array of float32 ones, shape (K, L)
         The labels of every cluster; a label is in exactly one.
+    unseen : ndarray of bool, shape (L,)
+        Labels without training rows.
     clusters, labels : Scorer
     """
 
     membership: sp.csr_array
+    unseen: NDArray[np.bool_]
     clusters: Scorer
     labels: Scorer
 
     def _check_loaded(self) -> None:
-        sizes_of(
-            self, membership=f"{len(self.clusters.classifiers)} {len(self.labels.classifiers)}"
-        )
+        n_clusters, n_labels = len(self.clusters.classifiers), len(self.labels.classifiers)
+        sizes_of(self, membership=f"{n_clusters} {n_labels}", unseen=f"{n_labels}")
 
     def scores(
         self, rows: sp.csr_array, settings: SearchSettings, device: torch.device
@@ -220,6 +227,7 @@ class ShortlistRanker(Record):
         )
         probabilities = expit(products + np.float32(scorer.offset))
         found.data = found.data ** np.float32(settings.power) * probabilities
+        found.data[self.unseen[found.indices]] *= np.float32(settings.unseen_weight)
         best = keep_strongest(found, settings.width)
         if scorer.graph is None or not settings.propagate_labels:
             return best

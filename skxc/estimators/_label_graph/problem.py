@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from skxc.encoders import Encoder
-from skxc.estimators._encoding import fitted_encoder, prepared_labels
+from skxc.estimators._encoding import fitted_encoder, prepared_labels, watched
 from skxc.estimators._neural import NeuralFit
-from skxc.graphs import RandomWalk, hops, keep_strongest, without_columns
+from skxc.graphs import RandomWalk, keep_strongest, normalize_degrees, without_columns
+from skxc.training import HeldOut
 from skxc.utils._same_text import same_text_pairs
 from skxc.utils._sparse import normalize_rows
 
 # Heaviest words of a label's training rows that describe it where it has no text of its own.
 CENTROID_WORDS = 1000
+# Parts of the rows; each is trained with the graph of the others.
+N_PARTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,8 @@ class Problem:
         Labels without training rows.
     given : csr_array of shape (L, L) or None
         The user's graph.
-    held_rows, held_y : csr_array of shapes (h, V) and (h, L), or None
-    held_weight : ndarray of float64, shape (h,), or None
-        Held-out rows.
+    held_out : HeldOut or None
+        Prepared rows that were held out.
     """
 
     seed: int
@@ -66,18 +68,16 @@ class Problem:
     frequency: NDArray[np.float64]
     unseen: NDArray[np.bool_]
     given: sp.csr_array | None
-    held_rows: sp.csr_array | None
-    held_y: sp.csr_array | None
-    held_weight: NDArray[np.float64] | None
+    held_out: HeldOut | None
 
     @classmethod
-    def of(cls, fit: NeuralFit, encoder: Encoder, predict_unseen: bool) -> Problem:
+    def of(cls, fit: NeuralFit, encoder: Encoder, *, has_unseen: bool) -> Problem:
         """Return the problem of a training with an encoder that is not fitted yet.
 
         Labels without training rows take part on request, and if they have a text.
         """
-        data, held_out = fit.data, fit.held_out
-        encoder = fitted_encoder(encoder, fit)
+        data, encoder = fit.data, fitted_encoder(encoder, fit)
+        held_out = watched(fit.held_out, lambda X: normalize_rows(encoder.prepare(X)))
         rows = normalize_rows(encoder.prepare(data.X))
         texts = prepared_labels(encoder, rows, data)
         if data.label_features is None:
@@ -88,7 +88,7 @@ class Problem:
         y, weight = data.y[kept], data.sample_weight[kept]
         is_seen = np.bincount(y.indices, minlength=data.n_labels) > 0
         wanted = is_seen.copy()
-        if predict_unseen and data.label_features is not None:
+        if has_unseen and data.label_features is not None:
             wanted |= np.diff(texts.indptr) > 0
         labels = np.flatnonzero(wanted)
         excluded = same_text_pairs(data.X, data.label_features, data.y)
@@ -108,18 +108,49 @@ class Problem:
             frequency=(y.T @ weight)[labels],
             unseen=~is_seen[labels],
             given=None if given is None else given[labels][:, labels],
-            held_rows=None if held_out is None else normalize_rows(encoder.prepare(held_out.X)),
-            held_y=None if held_out is None else sp.csr_array(held_out.y[:, labels]),
-            held_weight=None if held_out is None else held_out.sample_weight,
+            held_out=None if held_out is None else replace(held_out, y=held_out.y[:, labels]),
         )
 
-    def edges(self, walk: RandomWalk) -> sp.csr_array:
-        """Return the user's edges, or the visits of a walk that leaves hubs out."""
+    @property
+    def identity(self) -> sp.csr_array:
+        """Every label as the only member of its group."""
+        return sp.eye_array(len(self.labels), format="csr", dtype=np.float32)
+
+    def held_out_for(self, membership: sp.csr_array) -> HeldOut | None:
+        """Return the held-out rows as rows of the labels of groups, (m, L)."""
+        if self.held_out is None:
+            return None
+        truth = sp.csr_array(self.held_out.y @ membership.T)
+        truth.data[:] = 1
+        return replace(self.held_out, y=truth, own=None)
+
+    def edges(self, walk: RandomWalk, *, apart: bool) -> list[sp.csr_array]:
+        """Return the user's edges; or the visits of a walk that leaves hubs out.
+
+        Then, with `apart`, visits of the walks that do without one part of the rows each: edges
+        that rest on a row make the graph look better there than it is for other rows.
+        """
         if self.given is not None:
-            return self.given
-        return walk.visits(
-            without_columns(self.y, walk.hubs(self.frequency)), row_weight=self.sample_weight
-        )
+            return [self.given]
+        y, weight = without_columns(self.y, walk.hubs(self.frequency)), self.sample_weight
+        n_graphs = 1 + N_PARTS if apart and len(weight) >= N_PARTS else 1
+        rows = [slice(None), *(self.graph_of_rows(n_graphs) != part for part in range(1, n_graphs))]
+        return [walk.visits(y[some], row_weight=weight[some]) for some in rows]
+
+    def graph_of_rows(self, n_graphs: int) -> NDArray[np.int64]:
+        """Return which graph each row is trained with: one that does without it, if there is."""
+        rows = np.arange(len(self.sample_weight))
+        return rows % (n_graphs - 1) + 1 if n_graphs > 1 else 0 * rows
+
+    def rows_of_graphs(self, n_graphs: int) -> NDArray[np.float64]:
+        """Return the weights with which rows take part in each graph, shape (n_graphs, n).
+
+        The first graph has all rows, but counts as one of the others, which training knows.
+        """
+        numbers = np.arange(n_graphs)[:, None]
+        share = (self.graph_of_rows(n_graphs) != numbers).astype(np.float64)
+        share[:1] = 1 if n_graphs < 2 else 1 - 1 / (n_graphs - 1)
+        return share * self.sample_weight
 
     def with_all_labels(self, graph: sp.csr_array | None) -> sp.csr_array:
         """Return a graph over the labels that can be predicted as one over all labels."""
@@ -140,24 +171,26 @@ class Outputs:
         The labels of every output.
     texts : csr_array of shape (m, V)
         Prepared texts.
-    hops : list of csr_array, shape (m, m)
-        The normalised graph and its powers; empty without a graph.
+    graphs : list of csr_array, shape (m, m)
+        Normalised: that of all rows, and those that each part of the rows is trained with. Empty
+        without a graph.
     """
 
     membership: sp.csr_array
     texts: sp.csr_array
-    hops: list[sp.csr_array]
+    graphs: list[sp.csr_array]
+
+    @classmethod
+    def of(
+        cls, membership: sp.csr_array, texts: sp.csr_array, graphs: list[sp.csr_array]
+    ) -> Outputs:
+        """Return outputs with graphs that are not normalised."""
+        return cls(membership, texts, [normalize_degrees(graph) for graph in graphs])
 
     @property
     def graph(self) -> sp.csr_array | None:
-        """The normalised graph."""
-        return self.hops[0] if self.hops else None
-
-    @classmethod
-    def labels(cls, texts: sp.csr_array, graph: sp.csr_array | None, n_hops: int) -> Outputs:
-        """Return the labels themselves, with a graph that is not normalised."""
-        own = sp.eye_array(texts.shape[0], format="csr", dtype=np.float32)
-        return cls(own, texts, hops(graph, n_hops))
+        """The graph of all rows."""
+        return self.graphs[0] if self.graphs else None
 
 
 def text_vectors(encoder: Encoder, rows: sp.csr_array) -> NDArray[np.float32]:

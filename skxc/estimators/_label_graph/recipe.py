@@ -1,4 +1,4 @@
-"""LabelGraphXC: classifiers fused from label text, label graph and a free vector (ECLARE).
+"""LabelGraphXC: classifiers made of label text, label graph and a free vector (after ECLARE).
 
 The recipe is `_train`: a random walk over the training labels gives the label graph; balanced
 clusters of labels smoothed by it are the outputs of the surrogate, which learns the token
@@ -35,12 +35,14 @@ LEARNING_RATE = 0.01
 
 @params
 class LabelGraphXC(NeuralXC):
-    """Classifiers fused from label text, label graph and a free vector (ECLARE).
+    """Classifiers made of label text, label graph and a free vector (after ECLARE).
 
     A random walk over the training labels alone makes a graph of related labels. A label's
-    classifier is the attention-weighted sum of its text, of the text of its neighbours in the
-    graph, and of a vector of its own; the graph also smooths the clusters of the shortlist, adds
-    negatives, and spreads the scores. Texts are bags of words, so a fit takes minutes on a CPU.
+    classifier is an attention-weighted sum of its text and of a free vector, plus the text of its
+    neighbours in the graph, as far as that helps on rows that the graph does not rest on. The graph
+    also smooths the clusters of the shortlist, adds negatives, and spreads the scores of clusters.
+    Texts are bags of words, so a fit takes minutes on a CPU. `skxc.presets.eclare` is the paper's
+    form.
 
     Without label texts, a label is described by the words of its training rows, and labels without
     any are never predicted. Scores are products of two probabilities in (0, 1), averaged
@@ -81,10 +83,10 @@ class LabelGraphXC(NeuralXC):
         The normalised graph of the first member; empty rows for labels that cannot be predicted,
         and no entries at all with ``walk=False``.
     fusion_weights_ : ndarray of float32, shape (n_labels, n_components_of_a_classifier)
-        The first member's weights of own text, of neighbours (per hop) and of the free vector.
+        The first member's weights of own text, of neighbours (with a graph) and of the free vector.
     shortlist_recall_ : dict of str to float
         Share of the training pairs ("train") and held-out pairs ("held_out") whose label is in the
-        first member's shortlist, and the same without propagation.
+        first member's shortlist.
     estimators_ : tuple of ShortlistRanker
         The members: clusters and classifiers.
     trained_labels_ : ndarray of int64
@@ -131,7 +133,7 @@ class LabelGraphXC(NeuralXC):
     _fewest_steps: ClassVar[int] = 16
     _search_parameters: ClassVar[tuple[str, ...]] = (
         *("clusters__beam_width", "clusters__power", "clusters__propagate"),
-        *("ranker__propagate", "top_k"),
+        *("ranker__propagate", "ranker__unseen_weight", "top_k"),
     )
 
     label_graph_ = of_model("figures.label_graph", "The normalised label graph.")
@@ -160,15 +162,16 @@ class LabelGraphXC(NeuralXC):
 
     def _train(self, fit: NeuralFit) -> LabelGraphModel:
         ranker, walk = self._part("ranker"), self._part("walk")
+        classifiers = self._part("classifiers")
         encoder = clone(self._part("encoder")).set_params(residual=False)
-        problem = Problem.of(fit, encoder, ranker.predict_unseen)
+        problem = Problem.of(fit, encoder, has_unseen=ranker.unseen_weight > 0)
         stages = Stages(
             fit,
             problem,
             walk,
-            None if walk is None else problem.edges(walk),
+            [] if walk is None else problem.edges(walk, apart=classifiers.fusion == "gated"),
             self._part("clusters"),
-            self._part("classifiers"),
+            classifiers,
             ranker,
             loss=self._logit_loss(),
             batch_size=self._size_of_batches(len(problem.sample_weight)),
@@ -212,6 +215,7 @@ class LabelGraphXC(NeuralXC):
             beam_width=clusters.beam_width,
             power=clusters.power,
             width=max(clusters.beam_width, self.top_k),
+            unseen_weight=ranker.unseen_weight,
             propagate_clusters=clusters.propagate,
             propagate_labels=ranker.propagate,
         )

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc.estimators._encoding import search_exactly
 from skxc.estimators._label_graph.classifiers import Classifiers
 from skxc.estimators._label_graph.clusters import LabelClusters
 from skxc.estimators._label_graph.member import DocumentMap, Ranker, Scorer, ShortlistRanker
@@ -29,8 +28,7 @@ from skxc.graphs import (
 )
 from skxc.indices import VectorSearch
 from skxc.losses import LogitLoss
-from skxc.metrics._weighted import weighted_at_k
-from skxc.utils._sparse import normalize_rows, rank_rows, row_ids, share_found
+from skxc.utils._sparse import normalize_rows, row_ids, share_found
 
 STAGES = ("surrogate", "shortlister", "ranker")
 
@@ -44,8 +42,8 @@ class Stages:
     fit : NeuralFit
     problem : Problem
     walk : RandomWalk or None
-    edges : csr_array of shape (L, L) or None
-        Visits of the walk, or the user's graph; None: no graph.
+    edges : list of csr_array, shape (L, L)
+        What `Problem.edges` returned; empty: no graph.
     clusters, classifiers, ranker : LabelClusters, Classifiers, Ranker
     loss : LogitLoss
     batch_size : int
@@ -56,7 +54,7 @@ class Stages:
     fit: NeuralFit
     problem: Problem
     walk: RandomWalk | None
-    edges: sp.csr_array | None
+    edges: list[sp.csr_array]
     clusters: LabelClusters
     classifiers: Classifiers
     ranker: Ranker
@@ -67,14 +65,14 @@ class Stages:
 
     def surrogate(self, model: LabelGraphModel) -> LabelGraphModel:
         """Return the model after stage I: token embeddings, trained on clusters of labels."""
-        problem, graph = self.problem, self._graph()
+        problem, graphs = self.problem, self._graphs()
         unseen = keep_edges(problem.texts, problem.unseen[row_ids(problem.texts)])
         words = keep_strongest(sp.csr_array(problem.y.T @ problem.rows + unseen), CENTROID_WORDS)
-        if graph is not None:
-            words = strongest_products(normalize_degrees(graph), words, CENTROID_WORDS)
-        clusters = self._clusters(words, graph, "surrogate")
+        if graphs:
+            words = strongest_products(normalize_degrees(graphs[0]), words, CENTROID_WORDS)
+        clusters = self._clusters(words, graphs, "surrogate")
         task = self._task("surrogate", clusters, continues=False)
-        labels = Outputs.labels(problem.texts, None, 1)
+        labels = Outputs.of(problem.identity, problem.texts, [])
         model = self._run(task, model, 0, lambda: self._untrained(clusters, task, labels))
         problem.encoder.module_.eval()
         return model
@@ -83,13 +81,13 @@ class Stages:
         """Return the model with one more member behind so many, after stages II to IV."""
         problem = self.problem
         rows, texts = (text_vectors(problem.encoder, x) for x in (problem.rows, problem.texts))
-        graph = self._graph(texts)
-        labels = Outputs.labels(problem.texts, graph, self.classifiers.n_hops)
+        graphs = self._graphs(texts)
+        labels = Outputs.of(problem.identity, problem.texts, graphs)
         vectors = normalize_rows(problem.y.T @ normalize_rows(rows))
         vectors[problem.unseen] = normalize_rows(texts[problem.unseen])
         if labels.graph is not None:
             vectors = normalize_rows(labels.graph @ vectors)
-        clusters = self._clusters(vectors, graph, f"member-{number}")
+        clusters = self._clusters(vectors, graphs, f"member-{number}")
 
         task = self._task(f"shortlister-{number}", clusters)
         model = self._run(task, model, number, lambda: self._untrained(clusters, task, labels))
@@ -102,34 +100,34 @@ class Stages:
             labels,
             # A label without rows would be nothing but a negative.
             candidates=without_columns(candidates, problem.unseen),
-            held_out=lambda task: self._precision(member.with_ranker(task), model),
         )
         model = self._run(ranking, model, number, lambda: member.with_ranker(ranking))
         if number > 0:
             return model
         return replace(model, figures=self._figures(model, ranking, shortlist, labels.graph))
 
-    def _graph(self, texts: NDArray[np.float32] | None = None) -> sp.csr_array | None:
-        """Return the label graph with self-loops, not normalised; None without a graph.
+    def _graphs(self, texts: NDArray[np.float32] | None = None) -> list[sp.csr_array]:
+        """Return the label graphs with self-loops, not normalised.
 
         Only after the surrogate there are vectors of `texts` to prune a walk by.
         """
-        if self.edges is None or self.walk is None:
-            return None
-        distance = self.classifiers.prune_distance
+        if self.walk is None:
+            return []
+        top_k, distance = self.walk.top_k, self.classifiers.prune_distance
         if texts is None or distance is None or self.problem.given is not None:
-            return correlation_graph(self.edges, self.walk.top_k)
-        return correlation_graph(self.edges, self.walk.top_k, vectors=texts, max_distance=distance)
+            return [correlation_graph(edges, top_k) for edges in self.edges]
+        return [
+            correlation_graph(edges, top_k, vectors=texts, max_distance=distance)
+            for edges in self.edges
+        ]
 
-    def _clusters(self, vectors: Any, graph: sp.csr_array | None, place: str) -> Outputs:
+    def _clusters(self, vectors: Any, graphs: list[sp.csr_array], place: str) -> Outputs:
         # Hubs are apart with or without a graph.
-        walk, n_hops = self.walk or RandomWalk(), self.classifiers.n_hops
-        return self.clusters.outputs(self.problem, vectors, graph, walk, n_hops=n_hops, place=place)
+        walk = self.walk or RandomWalk()
+        return self.clusters.outputs(self.problem, vectors, graphs, walk, place=place)
 
     def _task(self, name: str, outputs: Outputs, **options: Any) -> FusedClassifierTask:
-        """Return what a stage trains; it watches the precision among its own outputs."""
-        if self.problem.held_rows is not None:
-            options.setdefault("held_out", lambda task: self._own_precision(task, outputs))
+        """Return what a stage trains."""
         return FusedClassifierTask(
             name,
             self.problem,
@@ -166,7 +164,7 @@ class Stages:
         self, clusters: Outputs, shortlister: FusedClassifierTask, labels: Outputs
     ) -> ShortlistRanker:
         """Return a member whose labels are scored by their texts, without a ranker."""
-        encoder = self.problem.encoder
+        problem, encoder = self.problem, self.problem.encoder
         texts = text_vectors(encoder, labels.texts)
         if labels.graph is not None:
             texts = np.asarray(labels.graph @ texts, dtype=np.float32)
@@ -174,27 +172,10 @@ class Stages:
         plain = DocumentMap(np.zeros((dim, dim), np.float32), np.zeros(dim, np.float32))
         return ShortlistRanker(
             membership=clusters.membership,
+            unseen=problem.unseen,
             clusters=Scorer.of(shortlister, clusters.graph),
             labels=Scorer(encoder, plain, VectorSearch(texts), 0.0, labels.graph),
         )
-
-    # ---- figures
-
-    def _own_precision(self, task: FusedClassifierTask, outputs: Outputs) -> float:
-        """Return the precision@1 of a task on held-out rows, among its own outputs."""
-        truth = sp.csr_array(self.problem.held_y @ outputs.membership.T)
-        truth.data[:] = 1
-        vectors = text_vectors(task.encoder, self.problem.held_rows)
-        documents = DocumentMap(*task.document.to_numpy())(vectors)
-        best = search_exactly(documents, task.classifier_weights(), 1)[0]
-        return weighted_at_k("precision", truth, best, 1, self.problem.held_weight)
-
-    def _precision(self, member: ShortlistRanker, model: LabelGraphModel) -> float:
-        """Return a member's precision@1 on held-out rows."""
-        problem = self.problem
-        scores = member.scores(problem.held_rows, model.settings, problem.device)
-        best = rank_rows(scores, 1)[0]
-        return weighted_at_k("precision", problem.held_y, best, 1, problem.held_weight)
 
     def _figures(
         self,
@@ -216,20 +197,13 @@ class Stages:
         )
 
     def _recall(self, model: LabelGraphModel, shortlist: sp.csr_array) -> dict[str, float]:
-        """Return the share of pairs whose label is in the shortlist, with and without GAME."""
-        problem, member, settings = self.problem, model.members[0], model.settings
-        plain = replace(settings, propagate_clusters=False)
-        sides: dict[str, Any] = {"train": (problem.rows, problem.y, shortlist)}
-        if problem.held_rows is not None:
-            found = member.shortlist(problem.held_rows, settings, problem.device)
-            sides["held_out"] = (problem.held_rows, problem.held_y, found)
-        recall = {}
-        for name, (rows, y, found) in sides.items():
-            # A cluster counts as often as the row has labels in it.
-            truth = sp.csr_array(y @ member.membership.T)
-            recall[name] = share_found(truth, found)
-            without = member.shortlist(rows, plain, problem.device)
-            recall[f"{name}_without_propagation"] = share_found(truth, without)
+        """Return the share of pairs whose label is in the shortlist."""
+        problem, member, held = self.problem, model.members[0], self.problem.held_out
+        # A cluster counts as often as the row has labels in it.
+        recall = {"train": share_found(sp.csr_array(problem.y @ member.membership.T), shortlist)}
+        if held is not None:
+            found = member.shortlist(held.samples, model.settings, problem.device)
+            recall["held_out"] = share_found(sp.csr_array(held.y @ member.membership.T), found)
         return recall
 
 

@@ -29,16 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skxc.batching import UniformBatches
-from skxc.estimators._label_graph.classifiers import (
-    Classifiers,
-    DocumentBlock,
-    FusedClassifiers,
-    GatheredTexts,
-    TextComponents,
-)
-from skxc.estimators._label_graph.fusion import NAMES, Components
+from skxc.estimators._encoding import search_exactly
+from skxc.estimators._label_graph.classifiers import Classifiers, DocumentBlock, FusedClassifiers
 from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
-from skxc.graphs import keep_edges
+from skxc.graphs import keep_edges, without_diagonal
+from skxc.graphs._walk import row_shares
 from skxc.losses import LogitLoss
 from skxc.losses.base import Positives
 from skxc.negatives import membership, sample_positives
@@ -47,7 +42,7 @@ from skxc.negatives.base import union
 from skxc.training import Task, share_of_epoch
 from skxc.utils._random import stream, torch_seed
 from skxc.utils._row_sparse import send
-from skxc.utils._sparse import drop_pairs, pair_ids
+from skxc.utils._sparse import drop_pairs, normalize_rows, pair_ids
 
 Ids = NDArray[np.int64]
 # How much slower blocks and attention learn than tables.
@@ -65,28 +60,26 @@ class ScoredBatch:
     Attributes
     ----------
     rows : ndarray of int64, shape (b,)
+    labels : ndarray of int64, shape (m,)
+        Outputs, sorted and distinct.
     encoded : what the encoder's module takes
-        Of the rows, and of the texts below them.
-    labels : ndarray of int64
-        Sorted and distinct.
-    texts : GatheredTexts
-        Of the labels.
-    cells : ndarray of int64, shape (b, m), or None
-        Places among the labels of what each row is scored against; None: all labels.
-    positives, ignored : ndarray of bool, shape (b, m)
-        `ignored` may be None.
+        The rows, and below them the texts of the outputs.
+    positives : ndarray of bool, shape (b, m)
+    ignored : ndarray of bool, shape (b, m), or None
+        Cells that are neither positive nor negative.
     targets : list of ndarray
         The fields of `Positives`, in their order.
+    graph : int
+        Which graph has the neighbours of the outputs.
     """
 
     rows: Ids
-    encoded: Any
     labels: Ids
-    texts: GatheredTexts
-    cells: Ids | None
+    encoded: Any
     positives: NDArray[np.bool_]
     ignored: NDArray[np.bool_] | None
     targets: list[NDArray]
+    graph: int
 
 
 class FusedClassifierTask(Task):
@@ -112,8 +105,6 @@ class FusedClassifierTask(Task):
         is scored against all its candidates and nothing else.
     candidates : csr_array of shape (n, L) or None, default=None
         Stored entries, and a row's labels, are what the row is scored against; None: every output.
-    held_out : callable or None, default=None
-        Returns the figure that early stopping watches, from this task.
     """
 
     def __init__(
@@ -129,13 +120,16 @@ class FusedClassifierTask(Task):
         continues: bool = True,
         n_negatives: int | None = None,
         candidates: sp.csr_array | None = None,
-        held_out: Callable[[FusedClassifierTask], float] | None = None,
     ) -> None:
         self.name = name
-        self.encoder, start = problem.encoder, None
-        if continues and part.refinement:
-            own = text_vectors(self.encoder, outputs.texts)
-            start = NAMES[part.fusion].start(own, outputs.hops)
+        self.encoder, self.texts = problem.encoder, outputs.texts
+        start = text_vectors(self.encoder, self.texts) if continues else None
+        self.graphs = outputs.graphs
+        if part.fusion == "gated":
+            # The own text has a component of its own.
+            self.graphs = [row_shares(without_diagonal(graph)) for graph in outputs.graphs]
+        elif outputs.graph is not None and start is not None:
+            start = outputs.graph @ start
         self.trains_encoder = not (continues and part.freeze_embeddings)
         if continues and self.trains_encoder:
             self.encoder = copy.copy(problem.encoder)
@@ -147,11 +141,13 @@ class FusedClassifierTask(Task):
             excluded = sp.csr_array(problem.excluded @ outputs.membership.T)
             self.excluded = drop_pairs(excluded, self.y)
         self.sample_weight = problem.sample_weight.astype(np.float32)
-        self.row_batches = UniformBatches(len(self.sample_weight), batch_size)
+        # Which graph a row is trained with.
+        self.graph_of_rows = problem.graph_of_rows(len(self.graphs))
+        self.batch_size = batch_size
         self.device = problem.device
         self.learning_rate = learning_rate
         self.loss = loss
-        self.held_out = held_out
+        self.held_out = problem.held_out_for(outputs.membership)
         self.outputs = np.arange(self.y.shape[1], dtype=np.int64)
         self.targets = None
         if candidates is not None:
@@ -161,54 +157,71 @@ class FusedClassifierTask(Task):
             marks = self.y if self.targets is None else self.targets
             self.drawn = keep_edges(marks, marks.data > 0)
             self.negatives = keep_edges(marks, marks.data < 0)
-        self.texts = TextComponents(self._encode, outputs.texts, outputs.hops)
-        components = Components(
-            dim=self.encoder.dim_,
-            n_hops=len(outputs.hops),
-            has_free_vectors=start is not None,
-            frequency=self.y.T @ problem.sample_weight,
-            dropout=part.dropout,
-        )
         with torch_seed(int(stream(problem.seed, name).integers(2**31))):
-            self.classifiers = FusedClassifiers(components, part.fusion, start)
+            self.classifiers = FusedClassifiers(
+                part,
+                self.encoder.dim_,
+                self.y.T @ problem.sample_weight,
+                graph_frequency=problem.rows_of_graphs(len(self.graphs)) @ self.y,
+                start=start,
+            )
             self.document = DocumentBlock(self.encoder.dim_, part.dropout)
         self.modules = nn.ModuleDict({"classifiers": self.classifiers, "document": self.document})
         if self.trains_encoder:
             self.modules["encoder"] = self.encoder.module_
         self.modules.to(self.device)
+        self.neighbors: list[Tensor] = []
         self.fit_offset()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return blocks and fusion, the free vectors (row-sparse), and the encoder's groups."""
-        table = self.classifiers.refinement
-        free = [] if table is None else [table.weight]
+        """Return blocks and attention, gates, the free vectors, and the encoder's groups."""
+        table, gates = self.classifiers.refinement, self.classifiers.gates
+        apart = {id(gates)} if table is None else {id(gates), id(table.weight)}
         dense = [
             parameter
             for module in (self.classifiers, self.document)
             for parameter in module.parameters()
-            if all(parameter is not vector for vector in free)
+            if id(parameter) not in apart
         ]
-        groups: list[dict[str, Any]] = [{"params": dense, "lr": self.learning_rate / DENSE_SHARE}]
-        if free:
-            groups.append({"params": free, "lr": self.learning_rate, "sparse": True})
+        groups: list[dict[str, Any]] = [
+            {"params": dense, "lr": self.learning_rate / DENSE_SHARE},
+            {"params": [gates], "lr": self.learning_rate},
+        ]
+        if table is not None:
+            groups.append({"params": [table.weight], "lr": self.learning_rate, "sparse": True})
         if self.trains_encoder:
             groups += self.encoder.parameter_groups(self.learning_rate)
         return groups
 
+    def refresh(self, epoch: int, rng: np.random.Generator) -> None:
+        """Renew the texts of all neighbours."""
+        self._encode_neighbors()
+
+    def _encode_neighbors(self) -> None:
+        texts = text_vectors(self.encoder, self.texts) if self.graphs else None
+        found = [np.asarray(graph @ texts, dtype=np.float32) for graph in self.graphs]
+        self.neighbors = [torch.from_numpy(near).to(self.device) for near in found]
+
     def batches(self, epoch: int, rng: np.random.Generator) -> Iterator[Ids]:
-        """Yield batches of row ids."""
-        return self.row_batches.batches(epoch, rng)
+        """Yield batches of row ids; the rows of a batch are trained with the same graph."""
+        batches = []
+        for graph in np.unique(self.graph_of_rows):
+            rows = np.flatnonzero(self.graph_of_rows == graph)
+            cut = UniformBatches(len(rows), self.batch_size)
+            batches += [rows[batch] for batch in cut.batches(epoch, rng)]
+        for number in rng.permutation(len(batches)):
+            yield batches[number]
 
     def prepare(self, rows: Ids, rng: np.random.Generator) -> ScoredBatch:
         """Return a batch, and what it is scored against."""
-        return self._scored(rows, self.pool(rows, rng))
+        return self.scored(rows, self.pool(rows, rng), int(self.graph_of_rows[rows[0]]))
 
     def backward(self, batch: ScoredBatch) -> Tensor:
         """Accumulate the gradients of a batch's loss."""
         ignored = [] if batch.ignored is None else [batch.ignored]
         sent = send([*batch.targets, *ignored], self.device)
         hidden = sent[4] if ignored else None
-        loss = self.loss(self._scores(batch), Positives(*sent[:4]), ignored=hidden)
+        loss = self.loss(self.scores(batch), Positives(*sent[:4]), ignored=hidden)
         if (share := share_of_epoch(self.sample_weight, batch.rows)) != 1:
             loss = loss * share
         loss.backward()
@@ -228,66 +241,58 @@ class FusedClassifierTask(Task):
             groups.append(sample_positives(self.negatives, rows, self.n_negatives, rng))
         return union(groups)
 
-    def batch_scores(
-        self, rows: Ids, pool: Ids | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return scores, positives and ignored cells of a batch, each of shape (b, m).
+    def scored(self, rows: Ids, pool: Ids | None = None, graph: int = 0) -> ScoredBatch:
+        """Return a batch that is scored against a pool.
 
         Parameters
         ----------
         rows : ndarray of int, shape (b,)
         pool : ndarray of int, shape (m,), or None
-            What all rows are scored against; None: their candidates, or all outputs.
+            What all rows are scored against; None: their own candidates, or all outputs.
+        graph : int, default=0
+            Which one has the neighbours.
         """
-        batch = self._scored(rows, pool)
-        hidden = None if batch.ignored is None else torch.from_numpy(batch.ignored).to(self.device)
-        return self._scores(batch), torch.from_numpy(batch.positives).to(self.device), hidden
-
-    def _scored(self, rows: Ids, pool: Ids | None) -> ScoredBatch:
-        labels, cells, positives, ignored = self._cells(rows, pool)
-        mask = positives if ignored is None else positives & ~ignored
-        weight = torch.from_numpy(self.sample_weight[rows])
-        targets = Positives.of_mask(torch.from_numpy(mask), weight)
-        texts = self.texts.gather(labels)
-        encoded = self.encoder.stack([self.rows[rows], texts.rows])
+        ignored = None
+        if pool is None:
+            pool = self.outputs
+            if self.targets is not None:
+                pool = union([row_entries(self.targets, rows)[1]])
+                ignored = ~membership(self.targets, rows, pool)
+        if self.excluded is not None:
+            hidden = membership(self.excluded, rows, pool)
+            ignored = hidden if ignored is None else ignored | hidden
+        encoded = self.encoder.stack([self.rows[rows], self.texts[pool]])
         if self.encoder.module_.training:
             encoded = self.encoder.training_batch(encoded)
-        return ScoredBatch(
-            rows=rows,
-            encoded=encoded,
-            labels=labels,
-            texts=texts,
-            cells=cells,
-            positives=positives,
-            ignored=ignored,
-            targets=[tensor.numpy() for tensor in vars(targets).values()],
+        positives = membership(self.y, rows, pool)
+        mask = positives if ignored is None else positives & ~ignored
+        targets = Positives.of_mask(
+            torch.from_numpy(mask), torch.from_numpy(self.sample_weight[rows])
         )
+        arrays = [tensor.numpy() for tensor in vars(targets).values()]
+        return ScoredBatch(rows, pool, encoded, positives, ignored, arrays, graph)
 
-    def _scores(self, batch: ScoredBatch) -> Tensor:
+    def scores(self, batch: ScoredBatch) -> Tensor:
+        """Return the scores of a batch, shape (b, m)."""
         # Documents and labels at once: a token's vector is read, and moved, once.
         vectors = self._encode(batch.encoded)
-        documents, texts = vectors[: len(batch.rows)], vectors[len(batch.rows) :]
-        classifiers = self._classifiers(batch.labels, batch.texts.components(texts))
-        scores = self._documents(documents) @ classifiers.T + self.classifiers.offset
-        if batch.cells is None:
-            return scores
-        return scores.gather(1, *send([batch.cells], self.device))
+        documents, own = vectors[: len(batch.rows)], vectors[len(batch.rows) :]
+        documents = functional.normalize(self.document(documents), dim=1)
+        classifiers = self._classifiers(batch.labels, own, batch.graph)
+        return documents @ classifiers.T + self.classifiers.offset
 
-    def document_vectors(self, rows: Ids) -> Tensor:
-        """Return the documents of training rows at unit length, shape (b, dim)."""
-        return self._documents(self._encode(self.rows[rows]))
+    def _sides(self, labels: Ids, own: Tensor, graph: int = 0) -> list[Tensor]:
+        """Return the vectors of own texts and, from one of the graphs, of neighbours' texts."""
+        if not self.neighbors:
+            return [own]
+        return [own, self.neighbors[graph][torch.from_numpy(labels).to(own.device)]]
 
-    def _documents(self, vectors: Tensor) -> Tensor:
-        return functional.normalize(self.document(vectors), dim=1)
+    def _classifiers(self, labels: Ids, own: Tensor, graph: int = 0) -> Tensor:
+        """Return the classifiers ``w_l / (|w_l| temperature)`` from vectors of the own texts."""
+        classifiers = self.classifiers(labels, self._sides(labels, own, graph), graph)
+        return self.loss.scaled(functional.normalize(classifiers, dim=1))
 
-    def classifiers_of(self, labels: Ids) -> Tensor:
-        """Return the classifiers of distinct, sorted labels, ``w_l / (|w_l| temperature)``."""
-        return self._classifiers(labels, self.texts(labels))
-
-    def _classifiers(self, labels: Ids, texts: list[Tensor]) -> Tensor:
-        return self.loss.scaled(functional.normalize(self.classifiers(labels, texts), dim=1))
-
-    def _encode(self, prepared: Any) -> Tensor:
+    def _encode(self, prepared: sp.csr_array) -> Tensor:
         vectors = self.encoder.module_(prepared)
         return vectors if self.trains_encoder else vectors.detach()
 
@@ -298,66 +303,49 @@ class FusedClassifierTask(Task):
         Before training, because from an offset of 0 the first epochs do little but push all scores
         down; after it, because not every loss depends on the offset.
         """
+        self._encode_neighbors()
         self.modules.eval()
         self.classifiers.offset.zero_()
         rows = np.arange(min(len(self.sample_weight), OFFSET_ROWS))
-        scores, positives, hidden = self.batch_scores(rows)
-        shown = torch.ones_like(positives) if hidden is None else ~hidden
-        products = scores[shown].cpu().numpy().astype(np.float64)
-        share = float(np.clip(int(positives.sum()) / max(len(products), 1), 1e-6, 1 - 1e-6))
+        batch = self.scored(rows)
+        shown = True if batch.ignored is None else ~batch.ignored
+        products = self.scores(batch).cpu().numpy().astype(np.float64)[shown].ravel()
+        share = float(np.clip(batch.positives.sum() / max(len(products), 1), 1e-6, 1 - 1e-6))
         bound = float(np.abs(products).max(initial=1)) + abs(float(logit(share))) + 1
         offset = brentq(lambda c: expit(products + c).mean() - share, -bound, bound)
         self.classifiers.offset.fill_(offset)
 
-    def _cells(
-        self, rows: Ids, pool: Ids | None
-    ) -> tuple[Ids, Ids | None, NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Return the labels of a step, the scored cells among them, and the masks of the cells."""
-        if pool is not None or self.targets is None:
-            pool, ignored = self.outputs if pool is None else pool, None
-            if self.excluded is not None:
-                ignored = membership(self.excluded, rows, pool)
-            return pool, None, membership(self.y, rows, pool), ignored
-        owner, labels = row_entries(self.targets, rows)
-        is_positive = self.targets[rows].data > 0
-        pool, column = np.unique(labels, return_inverse=True)
-        # Rows of different length are padded; a padded cell repeats column 0 and is ignored.
-        lengths = np.bincount(owner, minlength=len(rows))
-        place = np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]
-        shape = (len(rows), int(lengths.max(initial=1)))
-        cells = np.zeros(shape, dtype=np.int64)
-        positives, ignored = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
-        cells[owner, place] = column
-        positives[owner, place] = is_positive
-        ignored[owner, place] = False
-        return pool, cells, positives, ignored
-
+    @torch.no_grad()
     def evaluate(self) -> float:
-        """Return the figure on held-out rows."""
+        """Return the precision@1 of held-out rows among all outputs."""
         assert self.held_out is not None  # nothing is watched without held-out rows
-        self.modules.eval()
-        return self.held_out(self)
+        classifiers = self.classifier_weights()
+        vectors = torch.from_numpy(text_vectors(self.encoder, self.held_out.samples))
+        documents = self.document(vectors.to(self.device)).cpu().numpy()
+        return self.held_out.precision(normalize_rows(documents), classifiers, search_exactly)
 
     @torch.no_grad()
     def classifier_weights(self) -> NDArray[np.float32]:
         """Return all classifiers, shape (L, dim)."""
-        return self._blockwise(self.classifiers_of)
+        return self._blockwise(self._classifiers)
 
     @torch.no_grad()
     def fusion_weights(self) -> NDArray[np.float32]:
         """Return the weight of every component in every classifier, shape (L, n_components)."""
         module = self.classifiers
+        return self._blockwise(
+            lambda ids, own: module.weights(ids, module.components(ids, self._sides(ids, own)))
+        )
 
-        def weights(ids: Ids) -> Tensor:
-            return module.fusion(ids, module.components(ids, self.texts(ids)))
-
-        return self._blockwise(weights)
-
-    def _blockwise(self, function: Callable[[Ids], Tensor]) -> NDArray[np.float32]:
+    def _blockwise(self, function: Callable[[Ids, Tensor], Tensor]) -> NDArray[np.float32]:
+        self._encode_neighbors()
         self.modules.eval()
+        self.encoder.module_.eval()
         starts = range(0, len(self.outputs), BLOCK_LABELS)
         blocks = [self.outputs[start : start + BLOCK_LABELS] for start in starts]
-        return np.concatenate([function(ids).cpu().numpy() for ids in blocks])
+        return np.concatenate(
+            [function(ids, self._encode(self.texts[ids])).cpu().numpy() for ids in blocks]
+        )
 
 
 def candidate_targets(
