@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skxc._training_set import Features, TrainingSet
 from skxc.utils._record import Record
-from skxc.utils._sparse import TopK
+from skxc.utils._sparse import TopK, pack_topk, values_at
 
 # Rows searched at once: bounds the memory of a prediction, however many rows and labels.
 BLOCK_ROWS = 1024
@@ -18,11 +19,42 @@ BLOCK_ROWS = 1024
 SMALL_SAMPLE = 2000
 
 
+@dataclass(frozen=True, eq=False)
+class Reasons:
+    """What the score of one label for one sample is made of.
+
+    Attributes
+    ----------
+    terms : dict of str to float
+        Numbers that add up to the score.
+    row_effects : ndarray of float, shape (m,)
+        What each training row with the label adds to the term "votes".
+    row_labels : list of m ndarrays of int
+        All labels of these rows.
+    row_vectors : ndarray or csr_array of shape (m, d)
+        These rows as queries.
+    features : ndarray of int, shape (f,)
+    weights : ndarray of float, shape (f,)
+        Weights of features of the sample on the way to the label, times their values.
+    shares : dict of str to float
+        Shares of members.
+    """
+
+    terms: dict[str, float]
+    row_effects: NDArray = field(default_factory=lambda: np.zeros(0))
+    row_labels: list[NDArray[np.integer]] = field(default_factory=list)
+    row_vectors: Any = None
+    features: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=int))
+    weights: NDArray = field(default_factory=lambda: np.zeros(0))
+    shares: dict[str, float] = field(default_factory=dict)
+
+
 class Model(Record):
     """What training returns: a frozen dataclass of arrays and parts that answers queries.
 
-    A subclass writes `search`. One with an embedding also writes ``embed(X)``; one that takes
-    labels by their features, ``with_labels(features)``, which returns a larger model.
+    A subclass writes `search`, and `score_pairs` where a search for all labels is too much. One
+    with an embedding also writes ``embed(X)``; one that takes labels by their features,
+    ``with_labels(features)``, which returns a larger model.
     """
 
     #: Fields, or "part.field", that come from held-out rows; a training on all rows takes those of
@@ -54,6 +86,41 @@ class Model(Record):
             -inf where a row runs out.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `search`.")
+
+    def score_pairs(
+        self, queries: Any, rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the scores of pairs, also of labels that a search would not retrieve.
+
+        By default from a search for all labels. A search that follows a beam scores pairs as if the
+        beam were so wide that it misses nothing.
+
+        Parameters
+        ----------
+        queries : what `queries` returned, n rows
+        rows, labels : ndarray of int, shape (e,)
+            Sorted by row and label.
+
+        Returns
+        -------
+        ndarray of float32, shape (e,)
+            -inf for labels that the model cannot score.
+        """
+        found = pack_topk(*self.search(queries, self.n_labels), self.n_labels)
+        return values_at(found, rows, labels, -np.inf)
+
+    def reasons(self, query: Any, label: int) -> Reasons:
+        """Return what the score of a label for one query is made of; by default the score itself.
+
+        Parameters
+        ----------
+        query : what `queries` returned, one row
+        label : int
+        """
+        return Reasons({"score": self._score(query, label)})
+
+    def _score(self, query: Any, label: int) -> float:
+        return float(self.score_pairs(query, np.array([0]), np.array([label]))[0])
 
 
 def in_blocks(

@@ -70,7 +70,7 @@ ON_USE_ONLY = {"transformers", "faiss"}
 
 # The base class is spread over several files, which are one room.
 BASE = {
-    *("base", "_training_set", "_model", "_hold_out", "_outputs", "_state", "_answers"),
+    *("base", "_training_set", "_model", "_hold_out", "_outputs", "_state", "_answers", "_allowed"),
     *("_own_labels", "_label_side"),
 }
 

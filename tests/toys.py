@@ -28,6 +28,10 @@ class CentroidModel(Model):
     vectors: np.ndarray
     data: TrainingSet | None = None
 
+    @property
+    def n_labels(self):
+        return len(self.vectors)
+
     def queries(self, X):
         return vectors_of(X)
 

@@ -16,12 +16,20 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc._model import in_blocks
+from skxc._model import Reasons, in_blocks
 from skxc._params import NonNegativeFloat, PositiveInt, params
 from skxc.base import BaseXC, Fit, Model, TrainingSet, of_model
 from skxc.indices import IndexLike, VectorSearch
 from skxc.utils._loaded import sizes_of
-from skxc.utils._sparse import TopK, normalize_rows, pack_topk, rank_rows, row_ids, top_k
+from skxc.utils._sparse import (
+    TopK,
+    normalize_rows,
+    pack_topk,
+    rank_rows,
+    row_ids,
+    top_k,
+    values_at,
+)
 
 # Cells of the largest similarity block: 64 MB of float32.
 BLOCK_CELLS = 2**24
@@ -62,11 +70,43 @@ class NeighborsModel(Model):
         """Return the best labels, block by block."""
         return in_blocks(self._search, queries, k, max(1, BLOCK_CELLS // self.votes.shape[0]))
 
+    def score_pairs(
+        self, queries: sp.csr_array, rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the scores of pairs; without a vote they are zero."""
+        size = max(1, BLOCK_CELLS // self.votes.shape[0])
+        starts = range(0, max(queries.shape[0], 1), size)
+        scores = [self._scores(queries[start : start + size]) for start in starts]
+        return values_at(sp.csr_array(sp.vstack(scores, format="csr")), rows, labels, 0)
+
+    def reasons(self, query: sp.csr_array, label: int) -> Reasons:
+        """Return the votes of the nearest rows that have the label."""
+        near, similarity = self._voters(query)
+        votes = similarity[0] * self.votes[near[0]][:, [label]].toarray()[:, 0]
+        voters = near[0][votes > 0]
+        if isinstance(self.samples, VectorSearch):
+            vectors: Any = self.samples.vectors[voters]
+        else:
+            vectors = self.samples[:, voters].T
+        return Reasons(
+            {"votes": float(votes.sum())},
+            row_effects=votes[votes > 0],
+            row_labels=[self.votes[[row]].indices for row in voters],
+            row_vectors=sp.csr_array(vectors),
+        )
+
     def _search(self, X: sp.csr_array, k: int) -> TopK:
+        return rank_rows(self._scores(X), k)
+
+    def _scores(self, X: sp.csr_array) -> sp.csr_array:
+        """Return the sums of votes that labels have from a few rows."""
+        return pack_topk(*self._voters(X), self.votes.shape[0]) @ self.votes
+
+    def _voters(self, X: sp.csr_array) -> TopK:
+        """Return the rows that vote, -1 for none, and the powers of their similarities."""
         neighbors, similarity = self._nearest(sp.csr_array(normalize_rows(X)))
         neighbors = np.where(similarity > 0, neighbors, -1)
-        similarity = np.maximum(similarity, 0) ** np.float32(self.power)
-        return rank_rows(pack_topk(neighbors, similarity, self.votes.shape[0]) @ self.votes, k)
+        return neighbors, np.maximum(similarity, 0) ** np.float32(self.power)
 
     def _nearest(self, X: sp.csr_array) -> TopK:
         """Return the nearest training rows of a few rows of length one, with their cosines."""

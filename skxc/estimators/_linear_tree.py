@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from skxc._label_side import LabelSideXC
+from skxc._model import Reasons
 from skxc._params import NonNegativeFloat, PositiveFloat, PositiveInt, params
 from skxc.base import Fit, Model, TrainingSet, of_model
 from skxc.labels import LabelGraph
@@ -28,7 +29,9 @@ from skxc.linear import (
     Solver,
     grow_trees,
     label_vectors,
+    score_pairs,
     search,
+    steps_to,
     train_trees,
     unit_rows,
     vectorize_one,
@@ -84,6 +87,26 @@ class LinearTreeModel(Model):
             loss=self.loss,
             n_jobs=effective_n_jobs(self.n_jobs),
         )
+
+    def score_pairs(
+        self, queries: sp.csr_array, rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the log-probabilities of labels, whether a beam would reach them or not."""
+        return score_pairs(self.weights, queries, rows, labels, loss=self.loss)
+
+    def reasons(self, query: sp.csr_array, label: int) -> Reasons:
+        """Return the log-probabilities on the way to the label, and the weights of its features."""
+        steps = steps_to(self.weights, query, label, loss=self.loss)
+        features = np.unique(np.concatenate([step.features for step in steps]))
+        weights = np.zeros(len(features))
+        for step in steps:
+            weights[np.searchsorted(features, step.features)] += step.weights
+        terms = {"score": self._score(query, label)}
+        n_trees = len(self.weights.roots)
+        if n_trees == 1:
+            names = [*(f"level {level}" for level in range(1, len(steps))), "label"]
+            terms = {name: step.score for name, step in zip(names, steps, strict=True)}
+        return Reasons(terms, features=features, weights=weights / n_trees)
 
 
 @params

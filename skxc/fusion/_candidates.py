@@ -53,13 +53,25 @@ class Candidates:
         """Return which labels have no training row; none where all frequencies are unknown (0)."""
         return (label_frequency[self.labels] == 0) & label_frequency.any()
 
-    def features(self, label_frequency: NDArray) -> NDArray[np.float64]:
+    def best(self) -> NDArray[np.float64]:
+        """Return the largest score of every row by each model, shape (n_rows, M)."""
+        first = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        top = np.zeros((self.n_rows, self.scores.shape[1]))
+        if len(first):
+            top[self.rows[first]] = np.maximum.reduceat(self.scores, first, axis=0)
+        return top
+
+    def features(
+        self, label_frequency: NDArray, best: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
         """Return what trees split on.
 
         Parameters
         ----------
         label_frequency : ndarray of shape (n_labels,)
             Training rows of every label; the inverse propensity is a function of it.
+        best : ndarray of float64, shape (n_rows, M), default=None
+            What scores are compared with; None: the largest ones of these candidates.
 
         Returns
         -------
@@ -69,7 +81,7 @@ class Candidates:
         """
         n_found = self.found.sum(axis=1, keepdims=True)
         frequency = np.log1p(label_frequency[self.labels].astype(np.float64))[:, None]
-        below = self.scores - _row_maximum(self.rows, self.scores, self.n_rows)
+        below = self.scores - (self.best() if best is None else best)[self.rows]
         return np.hstack([self.scores, below, np.log1p(self.ranks), self.found, n_found, frequency])
 
 
@@ -152,14 +164,3 @@ def lowest_scores(lists: list[TopK]) -> NDArray[np.float64]:
     """Return the smallest score of each model, 0 where it retrieved nothing."""
     found = [scores[labels >= 0] for labels, scores in lists]
     return np.array([values.min() if values.size else 0.0 for values in found], dtype=np.float64)
-
-
-def _row_maximum(
-    rows: NDArray[np.integer], values: NDArray[np.float64], n_rows: int
-) -> NDArray[np.float64]:
-    """Return for every pair the largest values of its row, shape (e, M); rows are sorted."""
-    first = np.flatnonzero(np.diff(rows, prepend=-1))
-    top = np.zeros((n_rows, values.shape[1]))
-    if len(first):
-        top[rows[first]] = np.maximum.reduceat(values, first, axis=0)
-    return top[rows]

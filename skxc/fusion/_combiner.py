@@ -67,7 +67,13 @@ class Combiner:
         if self.trees is not None:
             check_ids("feature_", self.trees.feature_, n_features(n_models))
 
-    def score(self, candidates: Candidates, label_frequency: NDArray, log_weight: Floats) -> Floats:
+    def score(
+        self,
+        candidates: Candidates,
+        label_frequency: NDArray,
+        log_weight: Floats,
+        best: Floats | None = None,
+    ) -> Floats:
         """Return the score of every candidate pair.
 
         Parameters
@@ -76,6 +82,8 @@ class Combiner:
         label_frequency : ndarray of shape (n_labels,)
         log_weight : ndarray of float64, shape (e,)
             ln w_l of the label of every pair.
+        best : ndarray of float64, shape (n_rows, M), default=None
+            Largest score of every row by each model; None: among these candidates.
 
         Returns
         -------
@@ -83,7 +91,7 @@ class Combiner:
         """
         trees = self.trees if self.tree_share > 0 else None
         evidence = weigh_evidence(
-            candidates, self.calibrators, trees, label_frequency, self.judges_unseen
+            candidates, self.calibrators, trees, label_frequency, self.judges_unseen, best
         )
         return combine(evidence, log_weight, self.shares, self.tilt, self.tree_share)
 
@@ -115,12 +123,13 @@ def weigh_evidence(
     trees: BoostedTrees | None,
     label_frequency: NDArray,
     judges_unseen: bool,
+    best: Floats | None = None,
 ) -> Evidence:
     """Return the evidence on candidate pairs."""
     unseen = candidates.unseen(label_frequency)
     return Evidence(
         to_probabilities(calibrators, candidates),
-        None if trees is None else trees.log_odds(candidates.features(label_frequency)),
+        None if trees is None else trees.log_odds(candidates.features(label_frequency, best)),
         unseen,
         ~unseen | judges_unseen,
     )

@@ -11,6 +11,7 @@ Source: ELIAS (NeurIPS 2022).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -208,9 +209,47 @@ class LabelIndex(Record):
         labels, paths = self.shortlist(queries, size, beam_width=beam_width)
         logits = pair_products(np.ascontiguousarray(queries), label_weights, labels)
         logits += label_bias[labels]
-        smallest = np.finfo(np.float32).tiny
-        scores = np.log(np.maximum(paths, smallest)) - np.logaddexp(0, -logits)
+        scores = _log_score(paths, logits)
         return _best_first(labels, np.where(labels >= 0, scores, -np.inf), k)
+
+    def score_pairs(
+        self,
+        queries: NDArray[np.float32],
+        label_weights: NDArray[np.float32],
+        label_bias: NDArray[np.float32],
+        rows: NDArray[np.integer],
+        labels: NDArray[np.integer],
+    ) -> NDArray[np.float32]:
+        """Return the scores of `rank` for pairs, as if all clusters were followed.
+
+        Parameters
+        ----------
+        queries, label_weights, label_bias
+            As in `rank`.
+        rows, labels : ndarray of int, shape (e,)
+
+        Returns
+        -------
+        ndarray of float32, shape (e,)
+            -inf for labels without an edge.
+        """
+        from skxc.utils._shortlist import pair_products
+
+        edges = self._edges_of_labels
+        counts = np.diff(edges.indptr)[labels]
+        owner = np.repeat(np.arange(len(labels)), counts)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        edge = edges.indptr[labels][owner] + place
+        paths = self.cluster_scores(queries)[rows[owner], edges.indices[edge]] * edges.data[edge]
+        best = np.zeros(len(labels), dtype=np.float32)
+        np.maximum.at(best, owner, paths)
+        products = pair_products(queries[rows], label_weights, labels.astype(np.int32)[:, None])
+        return np.where(counts > 0, _log_score(best, products[:, 0] + label_bias[labels]), -np.inf)
+
+    @cached_property
+    def _edges_of_labels(self) -> sp.csr_array:
+        """A by labels, shape (n_labels, C)."""
+        return sp.csr_array(self.to_csr().T)
 
     def search(self, queries: NDArray[np.float32], k: int) -> TopK:
         """Return the k labels with the best paths, best first: candidates for another model.
@@ -324,6 +363,12 @@ class LabelIndex(Record):
         if self.label_names is None:
             return labels.tolist()
         return [self.label_names[label] for label in labels]
+
+
+def _log_score(paths: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return log(path * sigmoid(logit))."""
+    smallest = np.finfo(np.float32).tiny
+    return np.log(np.maximum(paths, smallest)) - np.logaddexp(0, -logits)
 
 
 def _best_first(labels: NDArray[np.integer], scores: NDArray[np.float32], k: int) -> TopK:

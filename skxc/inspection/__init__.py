@@ -7,6 +7,7 @@ from skxc.inspection._deciles import (
     plot_precision_by_frequency,
     precision_by_frequency,
 )
+from skxc.inspection._explain import Explanation, explain
 from skxc.inspection._graph_terms import plot_edge_survival, plot_graph_weights
 from skxc.inspection._neighborhood import (
     Neighborhood,
@@ -15,8 +16,10 @@ from skxc.inspection._neighborhood import (
 )
 
 __all__ = [
+    "Explanation",
     "FrequencyBins",
     "Neighborhood",
+    "explain",
     "label_neighborhood",
     "plot_edge_survival",
     "plot_graph_weights",

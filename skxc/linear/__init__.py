@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from skxc.linear._chunks import ChunkedWeights
-from skxc.linear._search import search
+from skxc.linear._search import score_pairs, search
 from skxc.linear._solver import Solver
+from skxc.linear._steps import steps_to
 from skxc.linear._text import vectorize_one
 from skxc.linear._train import train_trees
 from skxc.linear._tree import LabelTree, grow_trees
@@ -16,7 +17,9 @@ __all__ = [
     "Solver",
     "grow_trees",
     "label_vectors",
+    "score_pairs",
     "search",
+    "steps_to",
     "train_trees",
     "unit_rows",
     "vectorize_one",

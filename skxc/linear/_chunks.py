@@ -77,6 +77,8 @@ class ChunkedWeights(Record):
     children: NDArray[np.int32]
     values: NDArray[np.float32]
 
+    _rounded = ("values",)
+
     @cached_property
     def n_labels(self) -> int:
         """Largest label, plus one."""
@@ -86,6 +88,25 @@ class ChunkedWeights(Record):
     def smallest_leaf(self) -> int:
         """Fewest labels under a node right above labels."""
         return int(self.n_children[self.first_child >= len(self.first_child)].min())
+
+    @cached_property
+    def parents(self) -> NDArray[np.int64]:
+        """Parent of every node, -1 for roots."""
+        parents = np.full(len(self.bias), -1, dtype=np.int64)
+        for node, first in enumerate(self.first_child.tolist()):
+            parents[first : first + self.n_children[node]] = node
+        return parents
+
+    @cached_property
+    def leaves(self) -> NDArray[np.int64]:
+        """Node of every label in every tree, shape (n_trees, n_labels); -1 where it has none."""
+        leaves = np.full((len(self.roots), self.n_labels), -1, dtype=np.int64)
+        nodes = root = np.arange(len(self.first_child), len(self.bias))
+        while (self.parents[root] >= 0).any():
+            root = np.where(self.parents[root] >= 0, self.parents[root], root)
+        tree = np.searchsorted(self.roots, root, sorter=np.argsort(self.roots))
+        leaves[np.argsort(self.roots)[tree], self.labels] = nodes
+        return leaves
 
     @cached_property
     def arrays(self) -> Arrays:

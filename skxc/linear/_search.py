@@ -86,6 +86,107 @@ def search(
     return indices, scores
 
 
+def score_pairs(
+    model: ChunkedWeights,
+    X: sp.csr_array,
+    rows: NDArray[np.integer],
+    labels: NDArray[np.integer],
+    *,
+    loss: str,
+) -> NDArray[np.float32]:
+    """Return the scores that a beam of all nodes gives to pairs, bit for bit.
+
+    Parameters
+    ----------
+    model : ChunkedWeights
+    X : csr_array of shape (n, d)
+    rows, labels : ndarray of int, shape (e,)
+    loss : str
+
+    Returns
+    -------
+    ndarray of float32, shape (e,)
+        -inf for labels that no tree has.
+    """
+    scores = np.zeros(len(rows), dtype=np.float32)
+    if not len(rows):
+        return scores
+    query = X.indptr.astype(np.int64, copy=False), hashed(X.indices), X.data.astype(np.float32)
+    known = labels < model.n_labels
+    for leaves in model.leaves:
+        nodes = np.where(known, leaves[np.minimum(labels, model.n_labels - 1)], -1)
+        # Neighbours in the tree follow each other, and share what lies above them.
+        order = np.lexsort((nodes, rows))
+        _add_probabilities(
+            model.arrays, query, rows[order].astype(np.int64), nodes[order], model.parents,
+            LOSSES[loss], len(model.leaves) > 1, order, scores,
+        )  # fmt: skip
+        known = known & (nodes >= 0)
+    if len(model.leaves) > 1:
+        _take_logarithms(scores, len(model.leaves))
+    return scores
+
+
+@compiled
+def _take_logarithms(total: Array, n_trees: int) -> None:
+    """Replace sums of probabilities by the logarithm of their mean, as `_mean_of_trees` does."""
+    for pair in range(len(total)):
+        total[pair] = np.log(total[pair] / np.float32(n_trees)) if total[pair] > 0 else -np.inf
+
+
+@compiled
+def _add_probabilities(
+    model: Any,
+    X: tuple[Array, Array, Array],
+    rows: Array,
+    nodes: Array,
+    parents: Array,
+    loss: int,
+    of_several: bool,
+    order: Array,
+    out: Array,
+) -> None:
+    """Add the probabilities of leaves, or write the log-probabilities of those of the only tree."""
+    indptr, features, values = X
+    scales = inverse_norms(indptr, values)
+    depth = 0
+    node = nodes.max()
+    while node >= 0:
+        node, depth = parents[node], depth + 1
+    path = np.full(depth, -1, dtype=np.int64)  # from the root to the leaf
+    at = np.full(depth, -1, dtype=np.int64)  # whose children are scored, level by level
+    scored = np.empty((depth, model.n_children.max()), dtype=np.float32)
+    before = -1
+    for pair in range(len(rows)):
+        row = rows[pair]
+        if nodes[pair] < 0:
+            if not of_several:
+                out[order[pair]] = -np.inf
+            continue
+        if row != before:
+            at[:] = -1
+            before = row
+        node = nodes[pair]
+        for level in range(depth - 1, -1, -1):
+            path[level], node = node, parents[node]
+        query = slice(indptr[row], indptr[row + 1])
+        score = np.float32(0)
+        for level in range(depth - 1):
+            node = path[level]
+            if at[level] != node:
+                margins = scored[level]
+                _score_children(model, node, features[query], values[query], scales[row], margins)
+                for c in range(model.n_children[node]):
+                    total = score + log_probability(margins[c], loss)
+                    margins[c] = max(total, np.float32(LOG_FLOOR))
+                at[level] = node
+            score = scored[level, path[level + 1] - model.first_child[node]]
+        if of_several:
+            out[order[pair]] += np.exp(score)
+        else:
+            out[order[pair]] = score
+
+
 @compiled
 def _search_rows(
     model: Any,
@@ -160,7 +261,7 @@ def _score_beams(
         query = slice(indptr[i], indptr[i + 1])
         _score_children(model, node, features[query], values[query], scales[i], margins)
         for c in range(model.n_children[node]):
-            score = scores[i, b] + _log_probability(margins[c], loss)
+            score = scores[i, b] + log_probability(margins[c], loss)
             out[i, b, c] = max(score, np.float32(LOG_FLOOR))
 
 
@@ -183,7 +284,7 @@ def _score_children(
 
 
 @compiled
-def _log_probability(margin: np.float32, loss: int) -> np.float32:
+def log_probability(margin: np.float32, loss: int) -> np.float32:
     """Return log p of a margin: the logistic function's, or about -max(0, 1 - margin)^3."""
     one, tiny = np.float32(1), np.float32(TIE_BREAK)
     if loss == LOGISTIC:

@@ -105,6 +105,19 @@ def neighbor_votes(
     return Votes(rows, labels, values)
 
 
+def neighbor_shares(
+    neighbors: Ids,
+    similarity: NDArray[np.float32],
+    row_weight: NDArray[np.float32],
+    temperature: float,
+) -> NDArray[np.float32]:
+    """Return the share of each of the nearest rows in the votes, shape (n, m); see above."""
+    above = similarity - similarity.max(axis=1, keepdims=True)
+    mass = np.where(neighbors < 0, 0, np.exp(above / np.float32(temperature)))
+    mass = mass * row_weight[neighbors]
+    return mass / mass.sum(axis=1, keepdims=True)
+
+
 @compiled
 def _add_up(
     neighbors: Array, mass: Array, used: Array, indptr: Array, indices: Array

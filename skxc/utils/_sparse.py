@@ -150,11 +150,27 @@ def pack_topk(
     return packed
 
 
+def values_at(
+    matrix: sp.csr_array, rows: NDArray[np.integer], labels: NDArray[np.integer], missing: float
+) -> NDArray[np.float32]:
+    """Return the stored values of (row, label) pairs, and `missing` for pairs that are absent."""
+    matrix = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
+    keys = np.append(pair_ids(matrix), np.iinfo(np.int64).max)
+    wanted = rows.astype(np.int64) * matrix.shape[1] + labels
+    at = np.searchsorted(keys, wanted)
+    values = np.append(matrix.data, missing).astype(np.float32)[at]
+    return np.where(keys[at] == wanted, values, np.float32(missing))
+
+
 def drop_pairs(matrix: sp.csr_array, pairs: sp.csr_array) -> sp.csr_array:
     """Return `matrix` without the stored entries whose (row, column) is stored in `pairs`."""
-    keep = ~np.isin(pair_ids(matrix), pair_ids(pairs))
-    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+    return only(matrix, ~np.isin(pair_ids(matrix), pair_ids(pairs)))
+
+
+def only(matrix: sp.csr_array, kept: NDArray[np.bool_]) -> sp.csr_array:
+    """Return the stored entries of a mask."""
+    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 
 
 def share_found(truth: sp.csr_array, found: sp.csr_array) -> float:

@@ -20,7 +20,7 @@ from skxc._training_set import Features, TrainingSet
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.utils._bases import BaseComposition
 from skxc.utils._random import root_seed, stream
-from skxc.utils._sparse import TopK, rank_rows, top_k
+from skxc.utils._sparse import TopK, pack_topk, rank_rows, row_ids, top_k
 from skxc.utils._validation import check_total
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class NamedMembers(BaseComposition):
             for (name, _), member in zip(named, members, strict=True):
                 _give_seeds(member, int(stream(seed, name).integers(2**31)))
         return members
+
+    def _score_pairs(self, model: Any, queries: Any, own: Any, rows: Any, labels: Any) -> Any:
+        return model.score_pairs(queries, rows, labels, own)
 
     def _named_members(self, data: TrainingSet | None = None) -> list[tuple[str, Any]]:
         """Return the members as given, or the default ones for these data."""
@@ -228,6 +231,21 @@ def ask(member: Any, X: Features, k: int) -> TopK:
     if sp.issparse(scores):
         return rank_rows(sp.csr_array(scores), k)
     return top_k(np.asarray(scores), k)
+
+
+def ask_pairs(member: Any, X: Features, pairs: sp.csr_array) -> sp.csr_array:
+    """Return the scores of pairs, without those that the member cannot score."""
+    predict = getattr(member, "predict_topk", None)
+    if predict is not None and "candidates" in inspect.signature(predict).parameters:
+        widest = int(np.diff(pairs.indptr).max(initial=1))
+        labels, found = predict(X, widest, candidates=pairs)
+        return pack_topk(labels, found, pairs.shape[1])
+    scores = member.decision_function(X)
+    if sp.issparse(scores):
+        return sp.csr_array(scores)
+    rows = row_ids(pairs)
+    parts = np.asarray(scores)[rows, pairs.indices], pairs.indices, pairs.indptr
+    return sp.csr_array(parts, shape=pairs.shape)
 
 
 def grown(member: Any, features: Features) -> Any:

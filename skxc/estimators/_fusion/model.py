@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.special import logit
 
-from skxc._model import BLOCK_ROWS, Model
+from skxc._model import BLOCK_ROWS, Model, Reasons
 from skxc._training_set import Features
-from skxc.estimators._fusion.members import ask, grown
+from skxc.estimators._fusion.members import ask, ask_pairs, grown
 from skxc.fusion import Candidates, Combiner, Learned, collect_candidates
+from skxc.fusion._combiner import weigh_evidence
 from skxc.metrics import inverse_propensity
 from skxc.ranking import rank_pairs
 from skxc.utils._loaded import check_number, sizes_of
-from skxc.utils._sparse import TopK, pair_ids
+from skxc.utils._sparse import TopK, pair_ids, values_at
 
 # Propensities are defined from this number of rows on.
 FEWEST_FOR_PROPENSITY = 3
@@ -124,9 +126,90 @@ class FusionModel(Model):
         assert self.combiner is not None
         lists = self.lists(X, min(max(k, self.depth), len(self.frequency)))
         candidates = self.candidates(lists, own)
-        log_weight = np.log(self.inverse_propensity(candidates.labels))
-        scores = self.combiner.score(candidates, self.frequency, log_weight).astype(np.float32)
+        scores = self._scores(candidates)
         return rank_pairs(candidates.rows, candidates.labels, scores, shape=(X.shape[0], k))
+
+    def score_pairs(
+        self,
+        queries: Features,
+        rows: NDArray[np.integer],
+        labels: NDArray[np.integer],
+        own: sp.csr_array | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the scores of pairs; those that a member retrieves score as in `search`.
+
+        For the others the exact scores of the members stand in place of their smallest ones.
+        """
+        assert self.combiner is not None
+        n_labels = len(self.frequency)
+        lists = self.lists(queries, min(self.depth, n_labels))
+        usual = self.candidates(lists, own)
+        found = np.full(len(rows), -1)
+        known = usual.rows * n_labels + usual.labels
+        keys = rows * n_labels + labels
+        at = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
+        if len(known):
+            found = np.where(known[at] == keys, at, -1)
+        missing = found < 0
+        scores = np.empty(len(rows), dtype=np.float32)
+        scores[~missing] = self._scores(usual)[found[~missing]]
+        if missing.any():
+            more = self._not_retrieved(queries, lists, rows[missing], labels[missing])
+            scores[missing] = self._scores(more, usual.best())
+        return scores
+
+    def reasons(self, query: Features, label: int) -> Reasons:
+        """Return what members, trees and rarity add, and the members' shares in the probability."""
+        rule = self.combiner
+        assert rule is not None
+        lists = self.lists(query, min(self.depth, len(self.frequency)))
+        usual = self.candidates(lists, None)
+        best, pair = usual.best(), usual.take(usual.labels == label)
+        if not len(pair.labels):
+            pair = self._not_retrieved(query, lists, np.array([0]), np.array([label]))
+        trees = rule.trees if rule.tree_share > 0 else None
+        evidence = weigh_evidence(
+            pair, rule.calibrators, trees, self.frequency, rule.judges_unseen, best
+        )
+        p, shares = evidence.probabilities[0], rule.shares
+        if evidence.unseen[0]:  # there the most confident member speaks alone
+            shares = np.eye(len(p))[np.where(shares > 0, p, -1).argmax()]
+        odds = float(logit((p * shares).sum()))
+        terms = {"members": odds}
+        if evidence.trees is not None and evidence.judged[0]:
+            terms["members"] = (1 - rule.tree_share) * odds
+            terms["trees"] = rule.tree_share * float(evidence.trees[0])
+        if rule.tilt:
+            weight = float(np.log(self.inverse_propensity(np.array([label]))[0]))
+            terms["rarity"] = rule.tilt * weight
+        parts = p * shares / (p * shares).sum()
+        return Reasons(terms, shares=dict(zip(self.names, parts.tolist(), strict=True)))
+
+    def _scores(self, candidates: Candidates, best: Any = None) -> NDArray[np.float32]:
+        assert self.combiner is not None
+        log_weight = np.log(self.inverse_propensity(candidates.labels))
+        scores = self.combiner.score(candidates, self.frequency, log_weight, best)
+        return scores.astype(np.float32)
+
+    def _not_retrieved(
+        self,
+        X: Features,
+        lists: list[TopK],
+        rows: NDArray[np.integer],
+        labels: NDArray[np.integer],
+    ) -> Candidates:
+        """Return pairs that are in no list, with the exact scores of the members."""
+        assert self.combiner is not None
+        shape = X.shape[0], len(self.frequency)
+        pairs = sp.csr_array((np.ones(len(rows), np.float32), (rows, labels)), shape=shape)
+        scores, ranks = np.empty((2, len(rows), len(lists)))
+        for m, (member, (found, theirs)) in enumerate(zip(self.members, lists, strict=True)):
+            low = np.where(found >= 0, theirs, np.inf).min(axis=1, initial=np.inf)
+            low = np.where(np.isinf(low), self.combiner.floors[m], low)
+            exact = values_at(ask_pairs(member, X, pairs), rows, labels, np.nan)
+            scores[:, m] = np.where(np.isnan(exact), low[rows], exact)
+            ranks[:, m] = (found >= 0).sum(axis=1)[rows]
+        return Candidates(shape[0], rows, labels, scores, ranks, np.zeros(scores.shape, dtype=bool))
 
     def with_labels(self, features: Features) -> FusionModel:
         """Return the model with labels that are known by their features to every member."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from skxc._model import Model, in_blocks
+from skxc._model import Model, Reasons, in_blocks
 from skxc._training_set import Features
 from skxc.encoders import Encoder
 from skxc.estimators._encoding import prepared_samples
@@ -17,7 +17,10 @@ from skxc.estimators._label_graph.member import SearchSettings, ShortlistRanker
 from skxc.utils._loaded import check_ids
 from skxc.utils._precision import resolve_device
 from skxc.utils._record import Record
-from skxc.utils._sparse import TopK, normalize_rows, rank_rows
+from skxc.utils._sparse import TopK, normalize_rows, rank_rows, values_at
+
+# Probabilities of rows x labels that are computed at once.
+LARGEST_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +108,40 @@ class LabelGraphModel(Model):
         """Return the labels of the highest mean probability over the members."""
         return in_blocks(self._search, queries, k)
 
+    def score_pairs(
+        self, queries: sp.csr_array, rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the mean probabilities of pairs, as if all clusters and labels were followed."""
+        n_known = self.members[0].membership.shape[1]
+        widest = max(member.membership.shape[0] for member in self.members)
+        everything = replace(self.settings, beam_width=widest, width=n_known)
+        place = np.full(max(self.n_labels, int(labels.max(initial=0)) + 1), -1)
+        place[self.labels] = np.arange(n_known)
+        scores = np.full(len(rows), -np.inf, dtype=np.float32)
+        known = place[labels] >= 0
+        size = max(1, LARGEST_BLOCK // n_known)
+        for start in range(0, queries.shape[0], size):
+            inside = known & (rows >= start) & (rows < start + size)
+            if inside.any():
+                found = self._mean(queries[start : start + size], everything)
+                at = rows[inside] - start, place[labels[inside]]
+                scores[inside] = values_at(found, *at, -np.inf)
+        return scores
+
+    def reasons(self, query: sp.csr_array, label: int) -> Reasons:
+        """Return what each member adds to the mean probability."""
+        n = len(self.members)
+        alone = [replace(self, members=(member,)) for member in self.members]
+        terms = {f"member {m}": one._score(query, label) / n for m, one in enumerate(alone, 1)}
+        return Reasons(terms)
+
     def _search(self, queries: sp.csr_array, k: int) -> TopK:
-        device = resolve_device(self.device)
-        total = sum(member.scores(queries, self.settings, device) for member in self.members)
-        found, scores = rank_rows(sp.csr_array(total / np.float32(len(self.members))), k)
+        found, scores = rank_rows(self._mean(queries, self.settings), k)
         labels = np.append(self.labels, -1).astype(found.dtype)
         return labels[found], scores
+
+    def _mean(self, queries: sp.csr_array, settings: SearchSettings) -> sp.csr_array:
+        """Return the mean probabilities of the labels that the members find."""
+        device = resolve_device(self.device)
+        total = sum(member.scores(queries, settings, device) for member in self.members)
+        return sp.csr_array(total / np.float32(len(self.members)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skxc._model import BLOCK_ROWS, Record, in_blocks
+from skxc._model import BLOCK_ROWS, Reasons, Record, in_blocks
 from skxc._training_set import TrainingSet
 from skxc.estimators._encoding import EncoderModel
 from skxc.estimators._learned_index.edges import LearnedEdges
@@ -110,6 +110,19 @@ class LearnedIndexModel(EncoderModel):
     def _search(self, queries: NDArray[np.float32], k: int) -> TopK:
         size = max(self.index.shortlist_size, k)
         return self.index.rank(queries, self.label_weights, self.label_bias, k, size=size)
+
+    def score_pairs(
+        self, queries: NDArray[np.float32], rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the scores of pairs, as if all clusters were followed."""
+        weights, bias = self.label_weights, self.label_bias
+        return self.index.score_pairs(queries, weights, bias, rows, labels)
+
+    def reasons(self, query: NDArray[np.float32], label: int) -> Reasons:
+        """Return the logarithms of the best path to the label, and of its classifier."""
+        logit = query[0] @ self.label_weights[label] + self.label_bias[label]
+        own = float(-np.logaddexp(0, -logit))
+        return Reasons({"clusters": self._score(query, label) - own, "label": own})
 
     def with_recall(self, rows: TrainingSet) -> LearnedIndexModel:
         """Return the model with `shortlist_recall` of labelled rows, at most 1,024 of them."""

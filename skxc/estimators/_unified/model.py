@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skxc._model import in_blocks
+from skxc._model import Reasons, in_blocks
 from skxc._training_set import Features, TrainingSet
 from skxc.estimators._encoding import EncoderModel, PoolFigures, prepared_samples
 from skxc.estimators._unified.heads import HeadsModule, scoring_head
@@ -38,6 +38,8 @@ FREQUENCY_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
 USUAL_WEIGHTS = (0.5, 0.4)
 # Labels per list among which the trials choose, and the weights that find them.
 TRIAL_DEPTH = 50
+# What the heads are called where their scores are explained.
+HEADS = {"dual_encoder": "label text", "classifier": "classifier"}
 TRIAL_QUERIES = ((0.0, 0.0), (1.5, 0.0), (0.5, 0.6), (1.0, 1.25))
 
 
@@ -159,22 +161,49 @@ class UnifiedModel(EncoderModel):
         return in_blocks(self._search, queries, k)
 
     def _search(self, queries: NDArray[np.float32], k: int) -> TopK:
+        head, side = self._asked(queries)
+        return self.labels.of(head).search(side, k, self.index)
+
+    def score_pairs(
+        self, queries: NDArray[np.float32], rows: NDArray[np.integer], labels: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Return the scores of pairs by the head that scores, or by both."""
+        head, side = self._asked(queries)
+        return inner_products(side, self.labels.of(head).vectors, rows, labels)
+
+    def reasons(self, query: NDArray[np.float32], label: int) -> Reasons:
+        """Return what both heads and the frequency of the label add, or the head that scores."""
+        head, side = self._asked(query)
+        products = side[0] * self.labels.of(head).vectors[label]
+        if head != "both":
+            return Reasons({HEADS[head]: float(products.sum())})
+        dim = len(products) // 2
+        text, classifier, frequency = products[:dim], products[dim:-1], products[-1]
+        names = "label text", "classifier", "label frequency"
+        sums = map(float, (text.sum(), classifier.sum(), frequency))
+        return Reasons(dict(zip(names, sums, strict=True)))
+
+    def _asked(self, queries: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]]:
+        """Return the head that scores, and the queries that its label vectors meet."""
         head = scoring_head(self.prediction, self.labels.trained)
         if head == "both":
-            weights = (1.0, 0.0) if self.fusion == "sum" else self.fusion_weights
-            return self._search_both(queries, weights, k)
+            return head, self._fused(
+                queries, (1.0, 0.0) if self.fusion == "sum" else self.fusion_weights
+            )
         text, label = np.split(queries, 2, axis=1)
-        side = text if head == "dual_encoder" else label
-        return self.labels.of(head).search(np.ascontiguousarray(side), k, self.index)
+        return head, np.ascontiguousarray(text if head == "dual_encoder" else label)
 
     def _search_both(self, queries: NDArray[np.float32], weights: Any, k: int) -> TopK:
-        """Search with vectors whose inner products with the labels' are the fused scores."""
+        return self.labels.of("both").search(self._fused(queries, weights), k, self.index)
+
+    def _fused(self, queries: NDArray[np.float32], weights: Any) -> NDArray[np.float32]:
+        """Return vectors whose inner products with the labels' are the fused scores."""
         dim = queries.shape[1] // 2
         fused = np.empty((len(queries), 2 * dim + 1), dtype=np.float32)
         fused[:, :dim] = weights[0] * queries[:, :dim]
         fused[:, dim:-1] = queries[:, dim:]
         fused[:, -1] = weights[1]
-        return self.labels.of("both").search(fused, k, self.index)
+        return fused
 
     def with_best_weights(self, held_out: TrainingSet | None) -> UnifiedModel:
         """Return the model with the u and v that held-out rows prefer, shrunk to the usual ones.
