@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skxc.utils._compiled import compiled
 from skxc.utils._row_sparse import runs_loops
 from skxc.utils._threads import in_parts
-
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 class Rule(NamedTuple):
@@ -79,13 +77,13 @@ def fused_step(tables: tuple[Tensor, ...], ids: Tensor, gradient: Tensor, rule: 
     arrays = [table.numpy() for table in tables]
 
     def move(first: int, last: int) -> None:
-        run = _move_halves if halves else _move_floats
+        run: Any = _move_halves if halves else _move_floats
         run(*arrays, rows, values, first, last, rule, seed)
 
     in_parts(move, len(rows), values.size)
 
 
-@_compiled
+@compiled
 def _move(weight: Any, mean: Any, square: Any, gradient: Any, rule: Rule) -> None:
     for j in range(len(gradient)):
         value = gradient[j]
@@ -96,7 +94,7 @@ def _move(weight: Any, mean: Any, square: Any, gradient: Any, rule: Rule) -> Non
         weight[j] = weight[j] * rule.kept - rule.rate * (first / denominator)
 
 
-@_compiled
+@compiled
 def _move_floats(
     weight: NDArray,
     mean: NDArray,
@@ -113,7 +111,7 @@ def _move_floats(
         _move(weight[row], mean[row], square[row], gradient[i], rule)
 
 
-@_compiled
+@compiled
 def _move_halves(
     weight: NDArray,
     mean: NDArray,
@@ -139,7 +137,7 @@ def _move_halves(
             state = _round(bits[number], tables[number][ids[i]], state)
 
 
-@_compiled
+@compiled
 def _round(wide: Any, half: Any, state: np.uint64) -> np.uint64:
     """Round float32 bits to bfloat16 at random (see `skxc.utils._rounding`)."""
     for j in range(len(half)):

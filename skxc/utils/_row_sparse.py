@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from skxc.utils._compiled import compiled
 from skxc.utils._threads import in_parts
-
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 class _GatherRows(torch.autograd.Function):
@@ -105,13 +103,17 @@ def _product(matrix: Sequence[Tensor], shape: tuple[int, int], dense: Tensor) ->
     if not runs_loops(dense.device):
         return _csr(matrix, shape) @ dense
     product = torch.empty((shape[0], dense.shape[1]))
-    arrays = [tensor.numpy() for tensor in (*matrix, dense, product)]
-    work = len(matrix[1]) * dense.shape[1]
-    in_parts(lambda first, last: _multiply(*arrays, first, last), shape[0], work)
+    _run_loop(_multiply, (*matrix, dense, product), shape[0], len(matrix[1]) * dense.shape[1])
     return product
 
 
-@_compiled
+def _run_loop(loop: Callable[..., None], tensors: Sequence[Tensor], n_rows: int, work: int) -> None:
+    """Run a compiled loop over rows on the arrays of tensors."""
+    arrays = [tensor.numpy() for tensor in tensors]
+    in_parts(lambda first, last: loop(*arrays, first, last), n_rows, work)
+
+
+@compiled
 def _multiply(
     indptr: NDArray,
     indices: NDArray,
@@ -213,9 +215,8 @@ class _PairProducts(torch.autograd.Function):
             return torch.sparse.sampled_addmm(pairs, left, right.T, beta=0.0).values()
         products = torch.empty(pattern.nnz)
         dense = (left.detach().contiguous(), right.detach().contiguous(), products)
-        arrays = [tensor.numpy() for tensor in (*ctx.sides[:2], *dense)]
         work = pattern.nnz * left.shape[1]
-        in_parts(lambda first, last: _multiply_pairs(*arrays, first, last), len(left), work)
+        _run_loop(_multiply_pairs, (*ctx.sides[:2], *dense), len(left), work)
         return products
 
     @staticmethod
@@ -227,7 +228,7 @@ class _PairProducts(torch.autograd.Function):
         return None, to_left, to_right
 
 
-@_compiled
+@compiled
 def _multiply_pairs(
     indptr: NDArray,
     indices: NDArray,
