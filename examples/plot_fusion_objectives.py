@@ -19,7 +19,7 @@ from skxc import DualEncoderXC, FusionXC, LabelTexts, LinearTreeXC
 from skxc.datasets import load_debian_related, load_xc_repository
 from skxc.metrics import evaluate, inverse_propensity
 
-OBJECTIVES = ["precision@1", "ndcg@5", "psprecision@5"]
+OBJECTIVES = ["precision@1", "ndcg@5", "psp@5"]
 # A difference has the standard error of its mean over so many random parts of the test rows.
 N_PARTS = 20
 
@@ -52,7 +52,7 @@ def measure(scores, objective, part):
     values = evaluate(
         data.test_labels[part],
         scores[part],
-        metrics=[objective.replace("psprecision", "psp")],
+        metrics=[objective],
         inverse_propensity=weights,
         filter_pairs=filtered,
     )

@@ -206,11 +206,31 @@ class EmbeddingMixin(Transformer):
         ndarray of float32 of shape (n, d)
         """
         X, _ = self._check_X(X)
-        if not X.shape[0]:
-            # A blank sample says how wide embeddings are.
-            blank = [""] if self.input_layout_ == "texts" else np.zeros((1, self.n_features_in_))
-            return self.transform(blank)[:0]
-        return self._current(self.model_).embed(X)
+        return self._current(self.model_).embed(X) if X.shape[0] else self._blank()[:0]
+
+    def _blank(self: Any) -> NDArray[np.float32]:
+        """Return the embedding of a blank sample, which says how wide embeddings are."""
+        blank = [""] if self.input_layout_ == "texts" else np.zeros((1, self.n_features_in_))
+        return self._current(self.model_).embed(self._check_X(blank)[0])
+
+    def get_feature_names_out(self: Any, input_features: Any = None) -> NDArray[np.object_]:
+        """Return names for the columns of embeddings, such as ``"dualencoderxc0"``.
+
+        They are what ``set_output(transform="pandas")`` needs.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored; embeddings are no selection of features.
+
+        Returns
+        -------
+        ndarray of str objects, shape (d,)
+        """
+        check_is_fitted(self)
+        prefix = type(self).__name__.lower()
+        width = self._blank().shape[1]
+        return np.array([f"{prefix}{column}" for column in range(width)], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

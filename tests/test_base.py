@@ -908,3 +908,15 @@ def test_the_training_without_callbacks_of_scikit_learn():
 
     X, y, _ = small_data()
     assert_same_model(Old().fit(X, y), Iterative().fit(X, y), X)
+
+
+def test_embeddings_have_column_names():
+    texts, y, _ = small_texts()
+    model = CentroidXC().fit(texts, y)
+    names = model.get_feature_names_out()
+    assert names.tolist() == [f"centroidxc{column}" for column in range(64)]
+    plain = model.transform(texts)
+    frame = model.set_output(transform="pandas").transform(texts)
+    assert frame.columns.tolist() == names.tolist()
+    np.testing.assert_array_equal(frame, plain)
+    assert model.transform([]).shape == (0, 64)

@@ -35,7 +35,7 @@ class Ranked(Ranking):
     inverse_propensity: Floats
 
 
-def _psprecision(ranked: Ranked, k: int) -> Floats:
+def _psp(ranked: Ranked, k: int) -> Floats:
     gains, best = gains_and_best(ranked, ranked.inverse_propensity, k)
     mean = np.average(best.sum(axis=1), weights=ranked.row_weight)
     return gains.sum(axis=1) / mean if mean > 0 else np.zeros(len(gains))
@@ -45,7 +45,7 @@ METRICS: dict[str, Callable[[Ranked, int], Floats]] = {
     "precision": precision,
     "recall": recall,
     "ndcg": ndcg,
-    "psprecision": _psprecision,
+    "psp": _psp,
 }
 
 
@@ -76,8 +76,8 @@ def make_objective(objective: str | Mapping[str, float]) -> Objective:
     Parameters
     ----------
     objective : str or dict of str to float
-        "precision@k", "recall@k", "ndcg@k" or "psprecision@k" (also "psp@k"); or such names with
-        non-negative weights, ``{"precision@1": 0.5, "psprecision@5": 0.5}``.
+        "precision@k", "recall@k", "ndcg@k" or "psp@k"; or such names with non-negative weights,
+        ``{"precision@1": 0.5, "psp@5": 0.5}``.
 
     Returns
     -------
@@ -92,21 +92,20 @@ def make_objective(objective: str | Mapping[str, float]) -> Objective:
     --------
     >>> from skxc.fusion import make_objective
     >>> make_objective("psp@5").terms
-    (('psprecision', 5, 1.0),)
+    (('psp', 5, 1.0),)
     """
     blend = {objective: 1.0} if isinstance(objective, str) else dict(objective)
     valid = all(isinstance(w, Real) and w >= 0 and np.isfinite(w) for w in blend.values())
     if not valid or not sum(blend.values()):
         raise ValueError(
             "`objective` must give metrics non-negative weights that are not all zero, but is "
-            f"{blend!r}. Write {{'precision@1': 0.5, 'psprecision@5': 0.5}}, for example."
+            f"{blend!r}. Write {{'precision@1': 0.5, 'psp@5': 0.5}}, for example."
         )
     return Objective(tuple((*_parse(name), float(weight)) for name, weight in blend.items()))
 
 
 def _parse(metric: str) -> tuple[str, int]:
     name, _, k = str(metric).partition("@")
-    name = "psprecision" if name == "psp" else name
     if name not in METRICS or not k.isdecimal() or int(k) < 1:
         raise ValueError(
             f"`objective` must be one of {', '.join(METRICS)} with a k, but is {metric!r}. "

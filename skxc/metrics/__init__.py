@@ -2,7 +2,7 @@
 
 from skxc.metrics._calibration import ece_at_k
 from skxc.metrics._evaluate import evaluate
-from skxc.metrics._propensity import inverse_propensity, psndcg_at_k, psprecision_at_k
+from skxc.metrics._propensity import inverse_propensity, psndcg_at_k, psp_at_k
 from skxc.metrics._ranking import (
     coverage_at_k,
     macro_f1_at_k,
@@ -22,7 +22,7 @@ __all__ = [
     "ndcg_at_k",
     "precision_at_k",
     "psndcg_at_k",
-    "psprecision_at_k",
+    "psp_at_k",
     "recall_at_k",
     "topk_scorer",
 ]

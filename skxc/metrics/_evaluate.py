@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from skxc.metrics._calibration import ece
 from skxc.metrics._inputs import Ranking, check_k, rank
-from skxc.metrics._propensity import check_weights, psndcg, psprecision
+from skxc.metrics._propensity import check_weights, psndcg, psp
 from skxc.metrics._ranking import coverage, macro_f1, mean, ndcg, precision, recall
 from skxc.utils._label_lists import UnknownLabels, rows_to_score, truth_of_names
 
@@ -23,7 +23,7 @@ UNWEIGHTED: dict[str, Callable[[Ranking, int], Any]] = {
     "macro_f1": macro_f1,
     "ece": ece,
 }
-WEIGHTED = {"psp": psprecision, "psndcg": psndcg}
+WEIGHTED = {"psp": psp, "psndcg": psndcg}
 
 
 def evaluate(

@@ -16,6 +16,7 @@ weight among the labels of row i:
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,9 @@ def inverse_propensity(
                 "pass the constants as `a` and `b` instead."
             )
         a, b = PRESETS[preset]
+    for name, value in (("n_samples", n_samples), ("a", a), ("b", b)):
+        if not isinstance(value, Real) or not np.isfinite(value):
+            raise ValueError(f"`{name}` must be a finite number. Got {value!r}; pass a number.")
     if a < 0 or b < 0:
         raise ValueError(
             f"`a` and `b` must not be negative. Got {a} and {b}; try preset='default'."
@@ -84,7 +88,10 @@ def inverse_propensity(
             f"`n_samples` must be at least 3, as ln(n) - 1 is not positive below. Got {n_samples}; "
             "pass the number of training rows, or leave propensity-scored metrics out."
         )
-    frequency = np.asarray(label_frequency, dtype=np.float64)
+    try:
+        frequency = np.asarray(label_frequency, dtype=np.float64)
+    except (ValueError, TypeError):
+        frequency = np.asarray(np.nan)  # no numbers, or rows of different lengths
     if frequency.ndim != 1 or not np.isfinite(frequency).all() or (frequency < 0).any():
         raise ValueError(
             "`label_frequency` must be one finite count per label. "
@@ -101,7 +108,7 @@ def inverse_propensity(
     return weights
 
 
-def psprecision_at_k(
+def psp_at_k(
     y_true: Any,
     y_score: Any,
     inverse_propensity: ArrayLike,
@@ -125,7 +132,7 @@ def psprecision_at_k(
         In [0, 1]: both sums run over all rows before the division.
     """
     ranking = rank(y_true, y_score, check_k(k), filter_pairs, drop_empty_rows)
-    return psprecision(ranking, check_weights(inverse_propensity, ranking), k)
+    return psp(ranking, check_weights(inverse_propensity, ranking), k)
 
 
 def psndcg_at_k(
@@ -163,7 +170,7 @@ def psndcg_at_k(
     return psndcg(ranking, check_weights(inverse_propensity, ranking), k, ratio_of)
 
 
-def psprecision(ranking: Ranking, weights: NDArray[np.float64], k: int) -> float:
+def psp(ranking: Ranking, weights: NDArray[np.float64], k: int) -> float:
     """Return PSP@k of a ranking."""
     gains, best = gains_and_best(ranking, weights, k)
     return _ratio(gains.sum(), best.sum())

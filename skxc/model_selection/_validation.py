@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ def cross_validate(
     Returns
     -------
     dict of str to ndarray of float64, shape (n_splits,)
-        "test_precision@1" and so on ("test_score" for a scorer that returns a float), "fit_time"
-        and "score_time" in seconds of wall clock.
+        "test_precision@1" and so on ("test_score" for one name, or a scorer that returns a float),
+        "fit_time" and "score_time" in seconds of wall clock.
 
     Raises
     ------
@@ -152,6 +153,78 @@ def cross_val_predict(
     return np.concatenate(parts)[order]
 
 
+def learning_curve(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    groups: ArrayLike | None = None,
+    train_sizes: Sequence[float] = (0.1, 0.33, 0.55, 0.78, 1.0),
+    scoring: Scorer | str = "precision@1",
+    cv: Any = None,
+    n_jobs: int | None = None,
+    random_state: int | None = 0,
+    params: Mapping[str, Any] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit on growing parts of the training rows of every fold, and score these and the test rows.
+
+    Parameters
+    ----------
+    estimator, X, y, groups, cv, n_jobs, params
+        As in :func:`cross_validate`.
+    train_sizes : sequence of float or int, default=(0.1, 0.33, 0.55, 0.78, 1.0)
+        Shares of the smallest training part, or numbers of rows.
+    scoring : str or callable, default="precision@1"
+        One name, or a scorer that returns a float.
+    random_state : int or None, default=0
+        Seed of the order in which training rows are added, since rows often come sorted.
+
+    Returns
+    -------
+    train_sizes : ndarray of int64, shape (n_sizes,)
+    train_scores, test_scores : ndarray of float64, shape (n_sizes, n_splits)
+        As scikit-learn's `LearningCurveDisplay` takes them.
+
+    Raises
+    ------
+    ValueError
+        A size is no share and no number of training rows, or an error of :func:`cross_validate`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> from skxc.model_selection import learning_curve
+    >>> X, y = make_multilabel_classification(60, n_classes=8, random_state=0)
+    >>> sizes, train, test = learning_curve(RidgeClassifier(), X, y, train_sizes=[0.5, 1.0], cv=3)
+    >>> sizes.tolist(), test.shape
+    ([20, 40], (2, 3))
+    """
+    folds = _Folds.of(estimator, X, y, groups, cv, params)
+    most = min(len(train) for train, _ in folds.splits)
+    sizes = np.unique([_n_rows(size, most) for size in train_sizes])
+    rng = np.random.default_rng(random_state)
+    orders = [(rng.permutation(train), test) for train, test in folds.splits]
+    parts = [(train[:size], test) for size in sizes for train, test in orders]
+    folds = replace(folds, splits=parts)
+    rows = folds.run(_fit_and_score_both, _check_scoring(scoring), n_jobs)
+    shape = len(sizes), len(orders), 2
+    scores = np.array(rows, dtype=np.float64).reshape(shape)
+    return sizes, scores[..., 0], scores[..., 1]
+
+
+def _n_rows(size: float, most: int) -> int:
+    """Return the number of rows that a share, or a number, of training rows stands for."""
+    is_number = isinstance(size, Integral)
+    n_rows = int(size) if is_number else int(size * most)
+    if not 1 <= n_rows <= most:
+        raise ValueError(
+            f"`train_sizes` must hold shares in (0, 1] or numbers of rows from 1 to {most}. Got "
+            f"{size!r}; leave it out."
+        )
+    return n_rows
+
+
 @dataclass(frozen=True)
 class _Folds:
     """Checked inputs in a form that can be cut, and the rows of every fold."""
@@ -211,6 +284,17 @@ def _fit_and_score(folds: _Folds, train: Rows, test: Rows, scorer: Scorer) -> di
     times = {"fit_time": fitted - start, "score_time": time.perf_counter() - fitted}
     scores = scores if isinstance(scores, Mapping) else {"score": scores}
     return times | {f"test_{name}": float(score) for name, score in scores.items()}
+
+
+def _fit_and_score_both(
+    folds: _Folds, train: Rows, test: Rows, scorer: Scorer
+) -> tuple[float, float]:
+    model = folds.fit(train)
+    first, second = (
+        float(scorer(model, _safe_indexing(folds.X, rows), _safe_indexing(folds.y, rows)))
+        for rows in (train, test)
+    )
+    return first, second
 
 
 def _fit_and_predict(folds: _Folds, train: Rows, test: Rows, method: str) -> Any:
@@ -287,5 +371,7 @@ def _check_scoring(scoring: Scoring | None) -> Scorer:
         return scoring
     if isinstance(scoring, Mapping):
         return _Several(dict(scoring))
-    names = [scoring] if isinstance(scoring, str) else list(scoring)
+    if isinstance(scoring, str):
+        return get_scorer(scoring)
+    names = list(scoring)
     return topk_scorer(ks=(), metrics=[get_scorer(name).metrics[0] for name in names])

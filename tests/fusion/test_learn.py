@@ -7,7 +7,7 @@ from skxc.fusion import collect_candidates, learn_combiner, make_objective
 from skxc.fusion._candidates import lowest_scores
 from skxc.fusion._combiner import Evidence, combine
 from skxc.fusion._learn import Choice, choose, standard_error
-from skxc.metrics import inverse_propensity, precision_at_k, psprecision_at_k
+from skxc.metrics import inverse_propensity, precision_at_k, psp_at_k
 from skxc.utils._sparse import top_k
 
 N_LABELS = 20
@@ -141,7 +141,7 @@ def test_the_metric_that_was_asked_for():
     assert tail.combiner.tilt > plain.combiner.tilt
     other, other_truth = held_out(n=3000, seed=3, noise=(3.0, 3.0))
     scores = [
-        psprecision_at_k(other_truth, answers(rule, other, frequency=frequency), weight, 1)
+        psp_at_k(other_truth, answers(rule, other, frequency=frequency), weight, 1)
         for rule in (plain, tail)
     ]
     assert scores[1] > scores[0]

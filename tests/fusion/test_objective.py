@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from skxc.fusion import make_objective
 from skxc.fusion._objective import Ranked
-from skxc.metrics import ndcg_at_k, precision_at_k, psprecision_at_k, recall_at_k
+from skxc.metrics import ndcg_at_k, precision_at_k, psp_at_k, recall_at_k
 from skxc.utils._sparse import top_k
 
 
@@ -37,10 +37,9 @@ def test_means_are_the_metrics(seed, k):
         values = make_objective(f"{name}@{k}").values(ranked)
         assert values.shape == (12,)
         assert values.mean() == pytest.approx(metric(ranked.truth, ranked.labels, k))
-    expected = psprecision_at_k(ranked.truth, ranked.labels, ranked.inverse_propensity, k)
-    for name in ("psp", "psprecision"):
-        values = make_objective(f"{name}@{k}").values(ranked)
-        assert values.mean() == pytest.approx(expected)
+    expected = psp_at_k(ranked.truth, ranked.labels, ranked.inverse_propensity, k)
+    values = make_objective(f"psp@{k}").values(ranked)
+    assert values.mean() == pytest.approx(expected)
 
 
 def test_lists_shorter_than_k():
@@ -52,8 +51,8 @@ def test_lists_shorter_than_k():
 
 def test_a_blend_is_the_weighted_sum():
     ranked = ranked_data(1, depth=5)
-    blend = make_objective({"precision@1": 0.5, "psprecision@5": 2})
-    parts = [make_objective(name).values(ranked) for name in ("precision@1", "psprecision@5")]
+    blend = make_objective({"precision@1": 0.5, "psp@5": 2})
+    parts = [make_objective(name).values(ranked) for name in ("precision@1", "psp@5")]
     np.testing.assert_allclose(blend.values(ranked), 0.5 * parts[0] + 2 * parts[1])
     assert blend.depth == 5
 
@@ -62,14 +61,15 @@ def test_no_row_with_labels_gives_zero():
     ranked = ranked_data(1, depth=3)
     nothing = sp.csr_array((12, 9), dtype=np.float32)
     ranked = replace(ranked, truth=nothing, hits=np.zeros_like(ranked.hits))
-    for name in ("precision", "recall", "ndcg", "psprecision"):
+    for name in ("precision", "recall", "ndcg", "psp"):
         assert make_objective(f"{name}@3").values(ranked).tolist() == [0] * 12
 
 
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ("accuracy", "one of precision, recall, ndcg, psprecision with a k, but is 'accuracy'"),
+        ("accuracy", "one of precision, recall, ndcg, psp with a k, but is 'accuracy'"),
+        ("psprecision@5", "one of precision, recall, ndcg, psp with a k, but is 'psprecision@5'"),
         ("precision", "with a k, but is 'precision'"),
         ("precision@0", "with a k, but is 'precision@0'"),
         ("precision@x", "with a k"),

@@ -25,7 +25,7 @@ def test_values_are_those_of_the_functions(seed, drop):
         for name in ("precision", "recall", "ndcg", "coverage", "macro_f1"):
             function = getattr(metrics, f"{name}_at_k")
             expected[f"{name}@{k}"] = function(truth, scores, k, **keywords)
-        expected[f"psp@{k}"] = metrics.psprecision_at_k(truth, scores, weights, k, **keywords)
+        expected[f"psp@{k}"] = metrics.psp_at_k(truth, scores, weights, k, **keywords)
         expected[f"psndcg@{k}"] = metrics.psndcg_at_k(truth, scores, weights, k, **keywords)
     assert result == expected
     assert all(type(value) is float for value in result.values())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.metrics import inverse_propensity, psndcg_at_k, psprecision_at_k
+from skxc.metrics import inverse_propensity, psndcg_at_k, psp_at_k
 from tests.metrics.naive import naive, random_case, ranked_lists
 
 PRESETS = {"default": (0.55, 1.5), "amazon": (0.6, 2.6), "wikipedia": (0.5, 0.4)}
@@ -57,7 +57,7 @@ def test_refusals():
     truth = np.eye(3, dtype=int)
     for weights in (np.ones(2), np.ones((3, 1)), [1, 0, 1], [1, np.nan, 1]):
         with pytest.raises(ValueError, match="3 positive finite weights"):
-            psprecision_at_k(truth, truth.astype(float), weights)
+            psp_at_k(truth, truth.astype(float), weights)
     with pytest.raises(ValueError, match="`ratio_of` must be"):
         psndcg_at_k(truth, truth.astype(float), np.ones(3), ratio_of="rows")
 
@@ -72,7 +72,7 @@ def test_against_loops(seed):
         lists = ranked_lists(scores, pairs)
         for drop in (False, True):
             keywords = {"filter_pairs": pairs, "drop_empty_rows": drop}
-            value = psprecision_at_k(sp.csr_array(truth), scores, weights, k, **keywords)
+            value = psp_at_k(sp.csr_array(truth), scores, weights, k, **keywords)
             assert value == pytest.approx(naive("psp", truth, lists, k, weights), abs=1e-12)
             for ratio_of in ("row_means", "sums"):
                 value = psndcg_at_k(truth, scores, weights, k, ratio_of=ratio_of, **keywords)
@@ -97,12 +97,12 @@ def test_best_labels_first_give_one_and_hits_of_rare_labels_count_more():
     weights = np.array([1.0, 5.0, 3.0, 2.0])
     best = np.array([[2, 3, 0], [1, 3, -1]])
     for k in (1, 2, 3):
-        assert psprecision_at_k(truth, best, weights, k) == pytest.approx(1.0)
+        assert psp_at_k(truth, best, weights, k) == pytest.approx(1.0)
         assert psndcg_at_k(truth, best, weights, k) == pytest.approx(1.0)
-    assert psprecision_at_k(truth, np.array([[0], [3]]), weights, 1) == pytest.approx(3 / 8)
+    assert psp_at_k(truth, np.array([[0], [3]]), weights, 1) == pytest.approx(3 / 8)
 
 
 def test_equal_weights_leave_precision_and_ndcg_normalised_by_the_best():
     truth, scores, _ = random_case(5, 9)
-    one, seven = (psprecision_at_k(truth, scores, np.full(9, w), 3) for w in (1.0, 7.0))
+    one, seven = (psp_at_k(truth, scores, np.full(9, w), 3) for w in (1.0, 7.0))
     assert one == pytest.approx(seven)

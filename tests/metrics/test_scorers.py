@@ -19,7 +19,7 @@ from sklearn.naive_bayes import BernoulliNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from skxc.metrics import evaluate, get_scorer, inverse_propensity, psprecision_at_k, topk_scorer
+from skxc.metrics import evaluate, get_scorer, inverse_propensity, psp_at_k, topk_scorer
 from tests.tiny_estimator import TinyXC, tiny_data
 
 NAMES = [f"{name}@{k}" for name in ("precision", "ndcg", "psp") for k in (1, 3, 5)]
@@ -60,11 +60,11 @@ def test_psp_uses_training_frequencies_whatever_is_scored(fitted):
     n_l = np.asarray(model.y_.astype(bool).sum(axis=0)).ravel()
     weights = 1 + (np.log(30) - 1) * 2.5**0.55 * (n_l + 1.5) ** -0.55
     for rows in (slice(None), slice(0, 5), slice(3, 4)):
-        expected = psprecision_at_k(y[rows], model.decision_function(X[rows]), weights, 3)
+        expected = psp_at_k(y[rows], model.decision_function(X[rows]), weights, 3)
         assert scorer(model, X[rows], y[rows])["psp@3"] == pytest.approx(expected, abs=1e-12)
     # Weights of the scored rows would give another value.
     wrong = inverse_propensity(np.asarray(y.sum(axis=0)).ravel(), y.shape[0])
-    other = psprecision_at_k(y, model.decision_function(X), wrong, 3)
+    other = psp_at_k(y, model.decision_function(X), wrong, 3)
     assert scorer(model, X, y)["psp@3"] != pytest.approx(other, abs=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_psp_in_a_search_uses_the_rows_of_the_fold():
     for i, (train, test) in enumerate(folds.split(X)):
         model = TinyXC().fit(X[train], y[train])
         weights = inverse_propensity(np.asarray(y[train].sum(axis=0)).ravel(), len(train))
-        expected = psprecision_at_k(y[test], model.decision_function(X[test]), weights, 5)
+        expected = psp_at_k(y[test], model.decision_function(X[test]), weights, 5)
         assert result[f"split{i}_test_psp@5"][0] == pytest.approx(expected, abs=1e-12)
 
 
@@ -83,12 +83,12 @@ def test_bound_weights_and_constants(fitted):
     model, X, y = fitted
     weights = np.linspace(1, 5, 12)
     bound = topk_scorer(ks=[3], metrics=["psp"], propensity=weights)(model, X, y)["psp@3"]
-    assert bound == psprecision_at_k(y, model.decision_function(X), weights, 3)
+    assert bound == psp_at_k(y, model.decision_function(X), weights, 3)
     bound = topk_scorer(ks=[3], metrics=["psp"], propensity=weights.tolist())(model, X, y)
-    assert bound["psp@3"] == psprecision_at_k(y, model.decision_function(X), weights, 3)
+    assert bound["psp@3"] == psp_at_k(y, model.decision_function(X), weights, 3)
     amazon = inverse_propensity(model.label_frequency_, 30, preset="amazon")
     value = get_scorer("psp@3", a=0.6, b=2.6)(model, X, y)
-    assert value == psprecision_at_k(y, model.decision_function(X), amazon, 3)
+    assert value == psp_at_k(y, model.decision_function(X), amazon, 3)
 
 
 def test_scorers_of_one_metric_return_floats(fitted):

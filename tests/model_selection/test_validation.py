@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, ShuffleSpli
 from sklearn.pipeline import make_pipeline
 
 from skxc.metrics import get_scorer, topk_scorer
-from skxc.model_selection import cross_val_predict, cross_validate
+from skxc.model_selection import cross_val_predict, cross_validate, learning_curve
 from tests.tiny_estimator import TinyXC, tiny_data
 
 SHUFFLED = KFold(4, shuffle=True, random_state=0)
@@ -99,7 +99,8 @@ def test_forms_of_scoring():
     assert names(listed) == ["test_ndcg@5", "test_psp@1"]
     np.testing.assert_array_equal(listed["test_psp@1"], full["test_psp@1"])
     named = cross_validate(TinyXC(), X, y, cv=3, scoring="precision@1")
-    assert names(named) == ["test_precision@1"]
+    assert names(named) == ["test_score"]
+    np.testing.assert_array_equal(named["test_score"], full["test_precision@1"])
     single = cross_validate(TinyXC(), X, y, cv=3, scoring=get_scorer("precision@1"))
     assert names(single) == ["test_score"]
     np.testing.assert_array_equal(single["test_score"], full["test_precision@1"])
@@ -281,3 +282,30 @@ def test_wrong_numbers_of_rows():
     parts = {"one": np.eye(40), "two": np.eye(40)}
     with pytest.raises(ValueError, match="side by side"):
         cross_validate(TinyXC(), X, y, params={"sample_graph": parts})
+
+
+def test_learning_curve_equals_a_loop():
+    X, y = tiny_data()
+    scorer, folds = get_scorer("ndcg@3"), list(SHUFFLED.split(X))
+    most = min(len(train) for train, _ in folds)
+    sizes, train_scores, test_scores = learning_curve(
+        TinyXC(), X, y, cv=SHUFFLED, train_sizes=[10, 0.5, 1.0], scoring="ndcg@3", random_state=3
+    )
+    assert sizes.tolist() == [10, most // 2, most]
+    rng = np.random.default_rng(3)
+    orders = [(rng.permutation(train), test) for train, test in folds]
+    for i, size in enumerate(sizes):
+        for j, (train, test) in enumerate(orders):
+            part = train[:size]
+            model = TinyXC().fit(X[part], y[part])
+            assert train_scores[i, j] == scorer(model, X[part], y[part])
+            assert test_scores[i, j] == scorer(model, X[test], y[test])
+    whole = cross_validate(TinyXC(), X, y, cv=SHUFFLED, scoring="ndcg@3")["test_score"]
+    np.testing.assert_allclose(test_scores[-1], whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0, 0.0, 1.5, 10**6, -3])
+def test_sizes_of_a_learning_curve(size):
+    X, y = tiny_data()
+    with pytest.raises(ValueError, match="`train_sizes` must hold shares in"):
+        learning_curve(TinyXC(), X, y, train_sizes=[size])

@@ -59,8 +59,8 @@ class FusionXC(NamedMembers, SampleGraphMixin, NewLabelsMixin, LabelSideXC):
         as it is. None: ``[("tree", LinearTreeXC()), ("dual", DualEncoderXC())]``, the recommended
         default; with a graph or `sample_graph`, "dual" is a `GraphRegularizedXC`.
     objective : str or dict of str to float, default="precision@1"
-        The metric to tune for: "precision@k", "recall@k", "ndcg@k", "psprecision@k", or a blend
-        such as ``{"precision@1": 0.5, "psprecision@5": 0.5}``.
+        The metric to tune for: "precision@k", "recall@k", "ndcg@k", "psp@k", or a blend
+        such as ``{"precision@1": 0.5, "psp@5": 0.5}``.
     method : {"trees", "linear"}, default="trees"
         "linear": a weighted sum of the members' probabilities. "trees": its log-odds, joined with
         those of gradient-boosted trees over pair features; one to a few percent better and slower.
