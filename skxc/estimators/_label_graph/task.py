@@ -24,7 +24,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import logit
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -132,8 +132,7 @@ class FusedClassifierTask(Task):
             start = outputs.graph @ start
         self.trains_encoder = not (continues and part.freeze_embeddings)
         if continues and self.trains_encoder:
-            self.encoder = copy.copy(problem.encoder)
-            self.encoder.module_ = copy.deepcopy(problem.encoder.module_)
+            self.encoder = copy.copy(problem.encoder)  # its module is copied with it
         self.rows = problem.rows
         self.y = sp.csr_array(problem.y @ outputs.membership.T)
         self.excluded = None
@@ -312,7 +311,12 @@ class FusedClassifierTask(Task):
         products = self.scores(batch).cpu().numpy().astype(np.float64)[shown].ravel()
         share = float(np.clip(batch.positives.sum() / max(len(products), 1), 1e-6, 1 - 1e-6))
         bound = float(np.abs(products).max(initial=1)) + abs(float(logit(share))) + 1
-        offset = brentq(lambda c: expit(products + c).mean() - share, -bound, bound)
+
+        def excess(offset: float) -> float:
+            # torch's sigmoid, which is several times quicker than scipy's.
+            return torch.from_numpy(products + offset).sigmoid().mean().item() - share
+
+        offset = brentq(excess, -bound, bound)
         self.classifiers.offset.fill_(offset)
 
     @torch.no_grad()
