@@ -85,7 +85,7 @@ def test_number_of_clusters(n_clusters):
 
 @pytest.mark.parametrize("n", [64, 101])
 def test_sparse_equals_dense(n):
-    dense = sp.random_array((n, 50), density=0.2, rng=np.random.default_rng(0)).toarray()
+    dense = sp.random_array((n, 50), density=0.2, random_state=np.random.default_rng(0)).toarray()
     dense[5] = 0
     a = balanced_kmeans(dense, max_leaf_size=5, rng=np.random.default_rng(1))
     b = balanced_kmeans(sp.csr_array(dense), max_leaf_size=5, rng=np.random.default_rng(1))
@@ -94,7 +94,9 @@ def test_sparse_equals_dense(n):
 
 @pytest.mark.parametrize("most", [1, 30, 200])
 def test_parts_of_a_sparse_level_change_nothing(monkeypatch, most):
-    vectors = sp.random_array((101, 50), density=0.2, rng=np.random.default_rng(0), format="csr")
+    vectors = sp.random_array(
+        (101, 50), density=0.2, random_state=np.random.default_rng(0), format="csr"
+    )
     whole = balanced_kmeans(vectors, max_leaf_size=5, rng=np.random.default_rng(1))
     monkeypatch.setattr(_levels, "MAX_ENTRIES", most)
     parts = balanced_kmeans(vectors, max_leaf_size=5, rng=np.random.default_rng(1))

@@ -21,7 +21,7 @@ def planted(n=400, n_labels=60, seed=0):
     """Return rows whose labels each have a feature of their own, among noise."""
     rng = np.random.default_rng(seed)
     y = sp.csr_array((rng.random((n, n_labels)) < 2 / n_labels).astype(np.float32))
-    noise = sp.random_array((n, 30), density=0.1, rng=rng, format="csr", dtype=np.float32)
+    noise = sp.random_array((n, 30), density=0.1, random_state=rng, format="csr", dtype=np.float32)
     return sp.csr_array(sp.hstack([y, 0.7 * noise])), y
 
 

@@ -40,14 +40,18 @@ def test_empty_rows_and_columns_stay_empty():
 
 
 def test_an_identity_graph_changes_nothing():
-    scores = sp.csr_array(sp.random_array((5, 9), density=0.4, rng=np.random.default_rng(0)))
+    scores = sp.csr_array(
+        sp.random_array((5, 9), density=0.4, random_state=np.random.default_rng(0))
+    )
     identity = sp.csr_array(sp.eye_array(9))
     np.testing.assert_allclose(propagate(scores, identity, 9).toarray(), scores.toarray())
 
 
 def test_lists_only_grow_and_only_the_best_arrive():
     graph = normalize_degrees(RandomWalk(n_terms=4).visits(toy()))
-    scores = sp.csr_array(sp.random_array((20, 60), density=0.1, rng=np.random.default_rng(0)))
+    scores = sp.csr_array(
+        sp.random_array((20, 60), density=0.1, random_state=np.random.default_rng(0))
+    )
     spread = propagate(scores, graph, 3)
     for row in range(20):
         before, after = scores[[row]].toarray()[0], spread[[row]].toarray()[0]

@@ -14,7 +14,7 @@ from skxc.utils._sparse import normalize_rows
 def small_problem(seed=0, n=120, d=40, n_labels=23):
     """Return sparse rows of length one and labels that depend on them; label 5 has no row."""
     rng = np.random.default_rng(seed)
-    X = sp.random_array((n, d), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    X = sp.random_array((n, d), density=0.2, random_state=rng, format="csr", dtype=np.float32)
     scores = X @ rng.normal(size=(d, n_labels))
     y = scores >= np.quantile(scores, 0.9, axis=1, keepdims=True)
     y[:, 5] = False

@@ -10,7 +10,7 @@ from tests.linear.models import random_model
 def test_chunks_hold_all_entries():
     rng = np.random.default_rng(0)
     nodes = [
-        sp.coo_array(sp.random_array((300, 9), density=density, rng=rng, dtype=np.float32))
+        sp.coo_array(sp.random_array((300, 9), density=density, random_state=rng, dtype=np.float32))
         for density in (0.3, 0.0, 0.02, 1.0)
     ]
     chunks = []

@@ -49,7 +49,7 @@ def test_search_against_dense_beam_search(loss, n_trees, beam_width):
     trees = [small_tree(X, y, seed) for seed in range(n_trees)]
     joined = train_trees([(tree, 0) for tree in trees], X, y, **SETTINGS)[0]
     trees = [dense_model(tree, train(tree, X, y)) for tree in trees]
-    X = sp.random_array((30, 40), density=0.2, rng=np.random.default_rng(9), format="csr")
+    X = sp.random_array((30, 40), density=0.2, random_state=np.random.default_rng(9), format="csr")
     X = sp.csr_array(X, dtype=np.float32)
     X[[3]] *= 0
     X.eliminate_zeros()
@@ -72,7 +72,7 @@ def test_search_against_dense_beam_search(loss, n_trees, beam_width):
 
 def test_rows_are_searched_alone():
     _, model = random_model(0)
-    X = sp.random_array((50, 40), density=0.2, rng=np.random.default_rng(1), format="csr")
+    X = sp.random_array((50, 40), density=0.2, random_state=np.random.default_rng(1), format="csr")
     X = sp.csr_array(X, dtype=np.float32)
     settings = {"k": 10, "beam_width": 2, "loss": "squared_hinge"}
     indices, scores = search(model, X, **settings)
@@ -87,7 +87,7 @@ def test_rows_are_searched_alone():
 def test_threads_give_the_same_answer(monkeypatch):
     monkeypatch.setattr("skxc.linear._search.SEARCH_ROWS", 7)
     _, model = random_model(0)
-    X = sp.csr_array(sp.random_array((50, 40), density=0.2, rng=np.random.default_rng(1)))
+    X = sp.csr_array(sp.random_array((50, 40), density=0.2, random_state=np.random.default_rng(1)))
     alone = search(model, X, 10, beam_width=2, loss="logistic")
     threads = search(model, X, 10, beam_width=2, loss="logistic", n_jobs=3)
     np.testing.assert_array_equal(alone[0], threads[0])

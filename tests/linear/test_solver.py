@@ -14,7 +14,7 @@ EXACT = {"tol": 1e-4, "max_iter": 2000, "prune": 0.0}
 def problem(seed=0, n=60, d=25, m=7):
     """Return rows of length one (the first is empty), and targets in which a child has no row."""
     rng = np.random.default_rng(seed)
-    X = sp.random_array((n, d), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    X = sp.random_array((n, d), density=0.2, random_state=rng, format="csr", dtype=np.float32)
     X = X.toarray()
     X[0] = 0
     X /= np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)

@@ -8,7 +8,9 @@ from skxc.linear._tree import build_tree, flat_tree, match_rows
 
 def make(n=53, max_leaf_size=4, branching=4, seed=0):
     rng = np.random.default_rng(seed)
-    vectors = sp.random_array((n, 20), density=0.3, rng=rng, format="csr", dtype=np.float32)
+    vectors = sp.random_array(
+        (n, 20), density=0.3, random_state=rng, format="csr", dtype=np.float32
+    )
     labels = np.sort(rng.choice(200, n, replace=False))
     settings = LabelTree(max_leaf_size=max_leaf_size, branching=branching)
     return labels, build_tree(vectors, labels, settings, rng)
@@ -76,7 +78,9 @@ def test_one_leaf_is_a_flat_tree():
 
 def test_matched_rows():
     _, tree = make()
-    y = sp.random_array((30, 200), density=0.03, rng=np.random.default_rng(3), format="csr")
+    y = sp.random_array(
+        (30, 200), density=0.03, random_state=np.random.default_rng(3), format="csr"
+    )
     (indptr, nodes), (node_indptr, rows) = match_rows(tree, sp.csr_array(y))
     parents = parents_of(tree)
     expected = []
