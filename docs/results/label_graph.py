@@ -1,10 +1,12 @@
 """What settings of LabelGraphXC reach, and where: edges, attention, shortlist, hits by frequency.
 
-    python docs/results/label_graph.py FOLDER [--hold-out N] [--seed 0 1 2] [--setting S ...]
+    python docs/results/label_graph.py FOLDER [--hold-out N] [--seed 0 1 2] [--shuffle]
+        [--setting S ...]
 
 A setting holds parameters, those of parts too. Those after a bar need no new fit:
 "{'encoder__dim': 128} | {'clusters__power': 1.0}" prints one JSON line for either. With --hold-out,
 N training rows are scored, chosen as `python -m skxc benchmark` does it, instead of the test rows.
+With --shuffle, every edge of the walk gets the right end of another edge: the control.
 """
 
 import argparse
@@ -16,22 +18,41 @@ import scipy.sparse as sp
 import torch
 
 from skxc import LabelGraphXC, benchmark
-from skxc.graphs import without_diagonal
+from skxc.graphs import RandomWalk, keep_strongest, without_diagonal
 from skxc.utils._sparse import pair_ids, row_ids
 
 BINS = ((1, 1), (2, 4), (5, 19), (20, 10**9))
 
 
-def measure(data, settings, seed):
+class ShuffledWalk(RandomWalk):
+    """A walk whose strongest edges, but for self-loops, lead anywhere."""
+
+    def visits(self, y, row_weight=None):
+        """Return visits of as many labels from everywhere."""
+        walked = super().visits(y, row_weight)
+        edges = keep_strongest(without_diagonal(walked), self.top_k)
+        ends = np.random.default_rng(0).permutation(edges.indices)
+        moved = sp.csr_array((edges.data, ends, edges.indptr), shape=edges.shape)
+        moved.sum_duplicates()
+        return sp.csr_array(without_diagonal(moved) + sp.diags_array(walked.diagonal()))
+
+
+def measure(data, settings, seed, shuffle):
     """Fit with the first of the settings; yield the figures of each."""
     first, *others = settings
+    first = {"walk": ShuffledWalk()} | first if shuffle else first
     model = LabelGraphXC(random_state=seed).set_params(**first)
     cost = {"fit_cpu_s": benchmark.fit(model, data)["fit_cpu_s"]}
     for setting in ({}, *others):
         defaults = LabelGraphXC(random_state=seed).get_params(deep=False)
         model.set_params(**{**defaults, **first, **setting})
         scores, _ = benchmark.predict(model, data)
-        run = {"setting": {**first, **setting}, "seed": seed}
+        shown = {
+            name: value
+            for name, value in {**first, **setting}.items()
+            if name != "walk" or not value
+        }
+        run = {"setting": shown, "shuffled": shuffle, "seed": seed}
         yield run | benchmark.percentages(scores, data) | cost | where(model, data, scores)
 
 
@@ -93,13 +114,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     benchmark.add_run_arguments(parser)
     parser.add_argument("--setting", nargs="+", default=["{}"])
+    parser.add_argument("--shuffle", action="store_true")
     options = parser.parse_args()
     data = benchmark.load_folder(options.folder, hold_out=options.hold_out, texts=options.texts)
     known = {"dataset": options.folder.name, "hold_out": options.hold_out}
     for seed in options.seed:
         for setting in options.setting:
             parts = [ast.literal_eval(part.strip()) for part in setting.split("|")]
-            for figures in measure(data, parts, seed):
+            for figures in measure(data, parts, seed, options.shuffle):
                 benchmark.write_line(known | figures)
 
 
