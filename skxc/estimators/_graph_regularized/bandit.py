@@ -110,12 +110,10 @@ class BanditWeights:
     def __init__(self, n_weights: int, settings: Bandit, seed: int, n_steps: int) -> None:
         self.settings = settings
         self.seed = seed
-        window, rate = settings.window, settings.learning_rate
-        if window == "auto":
-            window = min(max(n_steps // FEWEST_WINDOWS, 1), LONGEST_WINDOW)
-        if rate == "auto":
-            rate = max(SMALLEST_RATE, window / max(n_steps, 1))
-        self.window, self.learning_rate = window, rate
+        automatic = min(max(n_steps // FEWEST_WINDOWS, 1), LONGEST_WINDOW)
+        self.window = automatic if settings.window == "auto" else settings.window
+        rate = max(SMALLEST_RATE, self.window / max(n_steps, 1))
+        self.learning_rate = rate if settings.learning_rate == "auto" else settings.learning_rate
         self.mean = np.full(n_weights, max(settings.init, settings.floor))
         self.baseline = np.nan
         self._window, self._n_steps = 0, 0
