@@ -15,6 +15,7 @@ BUDGETS = {
     "DualEncoderXC clipped": (2, 6),
     "DualEncoderXC chunks": (1, 14),
     "DualEncoderXC soft_topk": (4, 6),
+    "LabelGraphXC": (1, 8),
     "LearnedIndexXC": (2, 12),
 }
 
