@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from skxc.utils._loaded import check_ids, check_number, sizes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from skxc._own_labels import OwnLabels
     from skxc.calibration import TopKCalibrator
@@ -103,17 +105,31 @@ class StateMixin(Classifier):
             self._recalibrated = settings, calibrate(self, self.model_, rows, self.n_labels_)
         return self._recalibrated[1]
 
-    def save(self: Any, path: str | Path) -> None:
+    def save(
+        self: Any,
+        path: str | Path,
+        *,
+        dtype: Literal["float32", "float16", "int8"] = "float32",
+        keep_for: Literal["prediction", "training"] = "training",
+    ) -> None:
         """Save the fitted estimator as a folder without pickles; ``skxc.load`` reads it.
 
         Parameters
         ----------
         path : str or Path
             Folder to write.
+        dtype, keep_for : str
+            See `skxc.save`.
         """
         from skxc.persistence import save
 
-        save(self, path)
+        save(self, path, dtype=dtype, keep_for=keep_for)
+
+    def _for_prediction(self) -> Self:
+        """Return a copy without the rows that calibrate anew."""
+        enough = copy.copy(self)
+        vars(enough).pop("calibration_rows_", None)
+        return enough
 
     def _check_loaded(self: Any) -> None:
         """Raise ValueError unless the fitted attributes belong together."""

@@ -63,6 +63,7 @@ class BagEncoder(Encoder):
     residual: bool = True
 
     averages_rows = True
+    _rounded = ("module_arrays",)
 
     def _learn(self, *collections: Rows) -> None:
         self.dim_ = self.dim

@@ -35,6 +35,8 @@ class VectorSearch(Record):
 
     vectors: NDArray[np.float32]
 
+    _rounded = ("vectors",)
+
     def __len__(self) -> int:
         return len(self.vectors)
 

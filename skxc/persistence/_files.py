@@ -206,6 +206,31 @@ def write_arrays(
             file.write(native.reshape(-1).view(np.uint8).data)
 
 
+def map_arrays(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of a safetensors file as read-only views of the file, which must stay.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        The header does not describe the file.
+    """
+    file = np.memmap(path, dtype=np.uint8, mode="r")
+    begin = 8 + int.from_bytes(file[:8].tobytes(), "little")
+    dtypes = {kind: np.dtype(name) for name, kind in SAFETENSORS.items()}
+    arrays = {}
+    for name, entry in json.loads(file[8:begin].tobytes()).items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        if not 0 <= first <= last <= len(file) - begin:
+            raise ValueError(f"`{name}` lies outside of the file")
+        # A plain array, whose base is the map.
+        flat = np.asarray(file[begin + first : begin + last]).view(dtypes[entry["dtype"]])
+        array = flat.reshape(entry["shape"])
+        arrays[name] = array if array.flags.aligned else array.copy()
+    return arrays
+
+
 def check_regular(path: Path) -> None:
     """Raise unless a path is a file of its folder: no link elsewhere, no device, pipe or folder.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from skxc.persistence._classes import HOLDERS, can_be_saved, class_name, is_record
 from skxc.persistence._files import SAFETENSORS
+from skxc.persistence._rounding import Stored, rounded
 
 # Wiring for `fit` that a saved model does not need: callbacks and metadata requests.
 _TRANSIENT = {"_skl_callbacks", "_skl_callbacks_to_teardown", "_metadata_request"}
@@ -39,13 +40,22 @@ _PIECES = {
 class Flattener:
     """Turn an estimator into JSON, and collect its arrays by name without copying them.
 
+    Parameters
+    ----------
+    stored : {"float32", "float16", "int8"}, default="float32"
+        How those arrays are stored that a class names in ``_rounded``.
+    all_parts : bool, default=True
+        False: a class says by ``_for_prediction()`` what is enough to predict.
+
     Attributes
     ----------
     arrays : dict of str to ndarray
         Dense arrays and the pieces of sparse matrices. Memory that occurs twice is in here once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Stored = "float32", *, all_parts: bool = True) -> None:
+        self._stored: Stored = stored
+        self._all_parts = all_parts
         self.arrays: dict[str, NDArray] = {}
         self._names: dict[Any, str] = {}
         self._open: set[int] = set()
@@ -168,12 +178,28 @@ class Flattener:
             fields = [getattr(value, field) for field in HOLDERS[name]]
             arguments = [field() if callable(field) else field for field in fields]
             return {"holder": [name, self.flatten(arguments, path)]}
+        if not self._all_parts and hasattr(value, "_for_prediction"):
+            value = value._for_prediction()
         if is_record(type(value)):
             state = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         else:
             state = {k: v for k, v in value.__getstate__().items() if k not in _TRANSIENT}
-        nodes = {key: self.flatten(part, f"{path}.{key}") for key, part in state.items()}
+        large = getattr(type(value), "_rounded", ())
+        nodes = {
+            key: (self._round if key in large else self.flatten)(part, f"{path}.{key}")
+            for key, part in state.items()
+        }
         return {"object": [name, nodes]}
+
+    def _round(self, value: Any, path: str) -> Any:
+        """Return the JSON of arrays that may be stored with fewer bits."""
+        if type(value) is dict:
+            return {"dict": {k: self._round(v, f"{path}.{k}") for k, v in value.items()}}
+        parts = rounded(value, self._stored) if isinstance(value, np.ndarray) else [value]
+        if parts[0] is value:
+            return self.flatten(value, path)
+        names = (path, f"{path}.steps")
+        return {"rounded": [self._store(part, names[i]) for i, part in enumerate(parts)]}
 
 
 def _refuse(value: Any, path: str) -> NoReturn:

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 
 from skxc.persistence._classes import HOLDERS, PACKAGES, find_class, is_record
 from skxc.persistence._flatten import BUILTIN_TYPES, NUMPY_TYPES
+from skxc.persistence._rounding import restored
 from skxc.utils._loaded import check_finite, check_types, check_vectorizer
 
 # Sizes that nothing stored stands for, such as columns without entries, must not exceed this, or
@@ -59,6 +60,7 @@ class Rebuilder:
             "items": self._make_items,
             "texts": self._make_texts,
             "array": self._make_array,
+            "rounded": lambda names: restored([self._arrays[name] for name in names]),
             "sparse": self._make_sparse,
             "holder": self._make_holder,
             "object": self._make_object,

@@ -45,6 +45,11 @@ def saved(tmp_path_factory):
             warnings.simplefilter("ignore")
             model.fit(data.train_texts, data.train_labels, **arguments)
         model.save(root / type(model).__name__)
+        if type(model) is skxc.DualEncoderXC:
+            monkeypatch = pytest.MonkeyPatch()
+            monkeypatch.setattr("skxc.persistence._rounding.FEWEST_NUMBERS", 1)
+            model.save(root / "rounded", dtype="int8")
+            monkeypatch.undo()
     (root / "texts.json").write_text(json.dumps(list(data.test_texts[:20])))
     return root
 
@@ -73,6 +78,10 @@ def check(lines):
             assert f"LinearTreeXC model_.weights.{name} {change}: refused" in lines
     for change in ("2^30", "type"):
         assert f"LearnedIndexXC model_.index.edge_labels {change}: refused" in lines
+    for change in ("shorter", "type"):
+        assert f"rounded model_.classifiers.vectors {change}: refused" in lines
+        assert f"rounded model_.classifiers.vectors.steps {change}: refused" in lines
+    assert "rounded model_.rows.vectors.vectors.steps nan: refused" in lines
     for name in ("texts", "rows.vectors"):
         assert f"DualEncoderXC model_.{name}.vectors nan: refused" in lines
 

@@ -215,7 +215,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         """Return the model with classifiers, trained from their labels' vectors on."""
         data = fit.data
         settings = self._pool_settings(data, max(stage.n_epochs, 1))
-        texts = start = model.texts.vectors
+        texts = start = model.labels.vectors
         if settings.graph is not None:
             # SiameseXML: the average over the label and its graph neighbours.
             total = np.asarray(settings.graph.sum(axis=1)).ravel()
