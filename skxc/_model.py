@@ -27,25 +27,25 @@ class Reasons:
     ----------
     terms : dict of str to float
         Numbers that add up to the score.
+    features : ndarray of int, shape (f,)
+    weights : ndarray of float, shape (f,)
+        Weights of features of the sample on the way to the label, times their values.
     row_effects : ndarray of float, shape (m,)
         What each training row with the label adds to the term "votes".
     row_labels : list of m ndarrays of int
         All labels of these rows.
     row_vectors : ndarray or csr_array of shape (m, d)
         These rows as queries.
-    features : ndarray of int, shape (f,)
-    weights : ndarray of float, shape (f,)
-        Weights of features of the sample on the way to the label, times their values.
     shares : dict of str to float
         Shares of members.
     """
 
     terms: dict[str, float]
+    features: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=int))
+    weights: NDArray = field(default_factory=lambda: np.zeros(0))
     row_effects: NDArray = field(default_factory=lambda: np.zeros(0))
     row_labels: list[NDArray[np.integer]] = field(default_factory=list)
     row_vectors: Any = None
-    features: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=int))
-    weights: NDArray = field(default_factory=lambda: np.zeros(0))
     shares: dict[str, float] = field(default_factory=dict)
 
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skxc import _outputs
 from skxc._answers import AnswersMixin
 from skxc._hold_out import JointFit, train_and_calibrate
-from skxc._model import SMALL_SAMPLE, Fit, Model, of_model
+from skxc._model import SMALL_SAMPLE, Fit, Model, Reasons, of_model
 from skxc._own_labels import depth_for, without_own
 from skxc._params import (
     NonNegativeFloat,
@@ -49,6 +49,7 @@ __all__ = [
     "Part",
     "PositiveFloat",
     "PositiveInt",
+    "Reasons",
     "Share",
     "TrainingSet",
     "of_model",

@@ -31,10 +31,10 @@ from skxc.linear import (
     label_vectors,
     score_pairs,
     search,
-    steps_to,
     train_trees,
     unit_rows,
     vectorize_one,
+    way_to,
 )
 from skxc.linear._solver import LOSSES
 from skxc.metrics import inverse_propensity
@@ -79,34 +79,17 @@ class LinearTreeModel(Model):
 
     def search(self, queries: sp.csr_array, k: int) -> TopK:
         """Return the best labels by beam search, with their log-probabilities."""
-        return search(
-            self.weights,
-            queries,
-            k,
-            beam_width=self.beam_width,
-            loss=self.loss,
-            n_jobs=effective_n_jobs(self.n_jobs),
-        )
+        width, n_jobs = self.beam_width, effective_n_jobs(self.n_jobs)
+        return search(self.weights, queries, k, beam_width=width, loss=self.loss, n_jobs=n_jobs)
 
-    def score_pairs(
-        self, queries: sp.csr_array, rows: NDArray[np.integer], labels: NDArray[np.integer]
-    ) -> NDArray[np.float32]:
+    def score_pairs(self, queries: sp.csr_array, rows: Any, labels: Any) -> NDArray[np.float32]:
         """Return the log-probabilities of labels, whether a beam would reach them or not."""
         return score_pairs(self.weights, queries, rows, labels, loss=self.loss)
 
     def reasons(self, query: sp.csr_array, label: int) -> Reasons:
         """Return the log-probabilities on the way to the label, and the weights of its features."""
-        steps = steps_to(self.weights, query, label, loss=self.loss)
-        features = np.unique(np.concatenate([step.features for step in steps]))
-        weights = np.zeros(len(features))
-        for step in steps:
-            weights[np.searchsorted(features, step.features)] += step.weights
-        terms = {"score": self._score(query, label)}
-        n_trees = len(self.weights.roots)
-        if n_trees == 1:
-            names = [*(f"level {level}" for level in range(1, len(steps))), "label"]
-            terms = {name: step.score for name, step in zip(names, steps, strict=True)}
-        return Reasons(terms, features=features, weights=weights / n_trees)
+        terms, *features = way_to(self.weights, query, label, loss=self.loss)
+        return Reasons(terms or {"score": self._score(query, label)}, *features)
 
 
 @params

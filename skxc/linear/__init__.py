@@ -5,7 +5,7 @@ from __future__ import annotations
 from skxc.linear._chunks import ChunkedWeights
 from skxc.linear._search import score_pairs, search
 from skxc.linear._solver import Solver
-from skxc.linear._steps import steps_to
+from skxc.linear._steps import way_to
 from skxc.linear._text import vectorize_one
 from skxc.linear._train import train_trees
 from skxc.linear._tree import LabelTree, grow_trees
@@ -19,8 +19,8 @@ __all__ = [
     "label_vectors",
     "score_pairs",
     "search",
-    "steps_to",
     "train_trees",
     "unit_rows",
     "vectorize_one",
+    "way_to",
 ]

@@ -31,20 +31,42 @@ class Step(NamedTuple):
     weights: NDArray[np.float64]
 
 
-def steps_to(model: ChunkedWeights, query: sp.csr_array, label: int, *, loss: str) -> list[Step]:
-    """Return the steps from the root of every tree to the leaf of a label.
+def way_to(
+    model: ChunkedWeights, query: sp.csr_array, label: int, *, loss: str
+) -> tuple[dict[str, float], NDArray[np.integer], NDArray[np.float64]]:
+    """Return what the score of a label is made of.
 
     Parameters
     ----------
     model : ChunkedWeights
     query : csr_array of shape (1, d)
     label : int
+        One that a tree has.
     loss : str
+
+    Returns
+    -------
+    terms : dict of str to float
+        What every level of the only tree adds; empty for several, whose mean is no sum.
+    features : ndarray of int, shape (f,)
+        Features of the query with weights on the way.
+    weights : ndarray of float64, shape (f,)
+        The sums of their weights over all levels, times their values; means over the trees.
     """
+    steps = _steps_to(model, query, label, loss)
+    features = np.unique(np.concatenate([step.features for step in steps]))
+    weights = np.zeros(len(features))
+    for step in steps:
+        weights[np.searchsorted(features, step.features)] += step.weights
+    names = [*(f"level {level}" for level in range(1, len(steps))), "label"]
+    terms = {name: step.score for name, step in zip(names, steps, strict=True)}
+    return terms if len(model.roots) == 1 else {}, features, weights / len(model.roots)
+
+
+def _steps_to(model: ChunkedWeights, query: sp.csr_array, label: int, loss: str) -> list[Step]:
+    """Return the steps from the root of every tree to the leaf of a label."""
     steps: list[Step] = []
     values = query.data * inverse_norms(np.array([0, query.nnz]), query.data)[0]
-    if label >= model.n_labels:
-        return steps
     for node in model.leaves[:, label].tolist():
         path = []
         while node >= 0:
