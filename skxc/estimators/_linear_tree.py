@@ -88,8 +88,8 @@ class LinearTreeModel(Model):
 
     def reasons(self, query: sp.csr_array, label: int) -> Reasons:
         """Return the log-probabilities on the way to the label, and the weights of its features."""
-        terms, *features = way_to(self.weights, query, label, loss=self.loss)
-        return Reasons(terms or {"score": self._score(query, label)}, *features)
+        terms, features, weights = way_to(self.weights, query, label, loss=self.loss)
+        return Reasons(terms or {"score": self._score(query, label)}, features, weights)
 
 
 @params
