@@ -14,6 +14,8 @@ from skxc.utils._loaded import check_ids, check_number, sizes_of
 
 # Trees of so many leaves are evaluated for so many pairs at once.
 MOST_LEAVES, PAIRS_AT_ONCE = 64, 256
+# Bins of a feature, the most that scikit-learn has.
+N_BINS = 255
 DE_BRUIJN, SHIFT = np.uint64(0x03F79D71B4CB0A89), np.uint64(58)
 
 
@@ -89,6 +91,25 @@ def _mask_trees(
                 total[start + i] += values[(lowest * DE_BRUIJN) >> SHIFT]
 
 
+def _cuts(column: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper ends of a feature's bins but the last, about equally heavy ones.
+
+    As scikit-learn cuts them, which sorts a feature with weights anew for every cut: a quarter of
+    the time of a fit.
+    """
+    column, weight = column[weight > 0], weight[weight > 0]
+    order = np.argsort(column)
+    values, below = column[order], np.cumsum(weight[order])
+    distinct = values[np.flatnonzero(np.diff(values, prepend=-np.inf))]
+    if len(distinct) <= N_BINS:
+        return (distinct[1:] + distinct[:-1]) / 2
+    wanted = np.linspace(0, 100, N_BINS + 1)[1:-1] / 100 * below[-1]
+    place = np.minimum(np.searchsorted(below, wanted), len(values) - 1)
+    after = np.minimum(place + 1, len(values) - 1)
+    is_between = below[place] - wanted <= np.finfo(np.float64).eps
+    return np.unique(np.where(is_between, (values[place] + values[after]) / 2, values[place]))
+
+
 class BoostedTrees(BaseEstimator):
     """Log-odds of relevance from features of (row, label) pairs.
 
@@ -152,11 +173,19 @@ class BoostedTrees(BaseEstimator):
         self.baseline_ = float(np.log((hits + 1) / (misses + 1)))
         self._keep([])
         if y.any() and not y.all() and len(y) >= 2 * self.min_samples_leaf:
+            X = np.asarray(X, dtype=np.float64)
+            cuts = [_cuts(column, weight) for column in X.T]
+            bins = [np.searchsorted(c, column) for c, column in zip(cuts, X.T, strict=True)]
             grown = HistGradientBoostingClassifier(
                 early_stopping=False, random_state=0, **self.get_params()
-            ).fit(X, y, sample_weight=weight)
+            ).fit(np.column_stack(bins), y, sample_weight=weight)
             self.baseline_ = float(grown._baseline_prediction.ravel()[0])
-            self._keep([step[0].nodes for step in grown._predictors])
+            trees = [step[0].nodes.copy() for step in grown._predictors]
+            for nodes in trees:  # from numbers of bins to values
+                for node in np.flatnonzero(nodes["is_leaf"] == 0):
+                    cut = cuts[nodes["feature_idx"][node]][int(nodes["num_threshold"][node])]
+                    nodes["num_threshold"][node] = cut
+            self._keep(trees)
         return self
 
     def _keep(self, trees: list[NDArray]) -> None:

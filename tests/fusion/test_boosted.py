@@ -4,12 +4,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from skxc import load
 from skxc.fusion import BoostedTrees
+from skxc.fusion._boosted import _cuts
 from skxc.persistence import save
 
 
 def pair_data(n=1500, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 4)).round(2)
+    X = rng.normal(size=(n, 4)).round(1)  # fewer values than bins: no quantiles
     odds = 2 * X[:, 0] - X[:, 1] * (X[:, 2] > 0) - 1
     return X, rng.random(n) < 1 / (1 + np.exp(-odds))
 
@@ -31,6 +32,30 @@ def test_log_odds_are_those_of_scikit_learn(weighted, max_leaf_nodes):
     np.testing.assert_allclose(trees.log_odds(other), grown.decision_function(other), rtol=1e-12)
     # Thresholds lie on values of the data: equality must go left in both.
     np.testing.assert_allclose(trees.log_odds(X), grown.decision_function(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bins_of_many_values_are_about_equally_heavy(weighted):
+    rng = np.random.default_rng(0)
+    column = rng.normal(size=20_000).round(3)
+    weight = rng.integers(0, 3, len(column)) if weighted else np.ones(len(column))
+    cuts = _cuts(column, weight.astype(float))
+    assert (np.diff(cuts) > 0).all()
+    assert len(cuts) <= 254
+    bins = np.searchsorted(cuts, column)
+    heavy = np.bincount(bins, weights=weight) / weight.sum()
+    values = np.bincount(np.unique(column, return_inverse=True)[1], weights=weight).max()
+    assert heavy.max() <= 1 / 255 + values / weight.sum() + 1e-9
+    assert (heavy > 0).all()
+
+
+def test_thresholds_of_many_values_are_values():
+    X = np.random.default_rng(0).normal(size=(3000, 2))
+    trees = BoostedTrees(max_iter=1, max_leaf_nodes=2).fit(X, X[:, 1] > 0.5)
+    assert trees.feature_[0, 0] == 1
+    assert trees.threshold_[0, 0] == pytest.approx(0.5, abs=0.02)
+    right = trees.log_odds(X) > trees.baseline_
+    np.testing.assert_array_equal(right, X[:, 1] > trees.threshold_[0, 0])
 
 
 def test_a_pair_does_not_depend_on_the_others():
