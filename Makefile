@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 QUICK ?=
 PYTEST_WORKERS ?= 2
 
-.PHONY: setup demo test test-all test-gpu lint format docs clean
+.PHONY: setup demo test test-all test-gpu test-minimum fuzz lint format docs clean
 
 setup: $(VENV)/.installed-all
 
@@ -34,6 +34,25 @@ test-all: setup
 # What only a GPU can show, with figures; without one everything is skipped.
 test-gpu: setup
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -m gpu tests/gpu -q -rs -s
+
+# The lowest declared versions, in a virtual environment of their own.
+MINIMUM := .venv-minimum
+$(MINIMUM)/.installed: pyproject.toml .ci/constraints-minimum.txt
+	@test -x $(MINIMUM)/bin/python || "$$(PYTHON='$(PYTHON)' bash .ci/find-python)" -m venv $(MINIMUM)
+	@$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--only-binary numpy,scipy,scikit-learn,numba,faiss-cpu,matplotlib \
+		--constraint .ci/constraints-minimum.txt --editable ".[plot,test]"
+	@touch $@
+
+test-minimum: $(MINIMUM)/.installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(MINIMUM)/bin/python -m pytest \
+		-m "not slow" -n $(PYTEST_WORKERS) -q
+
+# Inputs that a generator makes up: N of them, each in a process that may die.
+N ?= 1000
+SEED ?= 0
+fuzz: setup
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.fuzz --tries $(N) --seed $(SEED)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -19,7 +19,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils import _param_validation
+from sklearn.utils._param_validation import Options, StrOptions
 
 from skxc.utils._bases import Estimator
 from skxc.utils._validation import LARGEST_TOTAL
@@ -36,6 +37,15 @@ else:
 
 
 __all__ = ["MadeBy", "OneOf", "Parameterized", "Part", "params"]
+
+
+class Interval(_param_validation.Interval):
+    """An interval of numbers, of which True and False are none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether a value is a number of the interval."""
+        return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+
 
 PositiveInt = Annotated[int, Interval(Integral, 1, None, closed="left")]
 NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]

@@ -65,12 +65,6 @@ def _restore(kind: type[_Holder], value: tuple[Any, ...]) -> _Holder:
 
 def _as_edges(matrix: Any, name: str) -> sp.csr_array:
     """Return a copy of a non-negative matrix of edge weights as canonical CSR."""
-    if not sp.issparse(matrix):
-        matrix = np.asarray(matrix, dtype=np.float32)
-    if matrix.ndim != 2:
-        raise ValueError(
-            f"`{name}` must be a matrix with one row per label, but has {matrix.ndim} dimension(s)."
-        )
     edges = as_csr(matrix, name).copy()
     if not np.all(np.isfinite(edges.data)):
         raise ValueError(
@@ -91,14 +85,7 @@ def _as_texts_or_features(value: Any, name: str) -> TextsOrFeatures:
     value = list(value) if isinstance(value, Iterator) else value
     if isinstance(value, str | bytes) or holds_texts(value):
         return as_texts(value, name)
-    if not sp.issparse(value):
-        value = np.asarray(value)
-    if value.ndim != 2 or value.dtype.kind not in "buif":
-        raise ValueError(
-            f"`{name}` must be a sequence of strings or a 2-D matrix of numbers, but is an array "
-            f"of type {value.dtype} with {value.ndim} dimension(s)."
-        )
-    return as_csr(value, name).copy()
+    return as_csr(value, name, kind="sequence of texts, or a matrix").copy()
 
 
 class LabelGraph(_Holder):
@@ -258,7 +245,12 @@ def _check_groups(
     """Return the column ranges, after a check that they cover all anchors in order."""
     if groups is None:
         return {"anchors": (0, n_anchors)}
-    ranges = {str(name): (int(start), int(stop)) for name, (start, stop) in groups.items()}
+    try:
+        ranges = {str(name): (int(start), int(stop)) for name, (start, stop) in groups.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`groups` must be a dict of names and column ranges (start, stop), but is {groups!r}."
+        ) from error
     expected = 0
     for name, (start, stop) in ranges.items():
         if start != expected or stop < start:

@@ -128,7 +128,7 @@ def test_label_graph_is_a_clean_copy():
         (-np.eye(2), "non-negative.*-1"),
         (np.diag([1, np.nan]), "finite"),
         (np.diag([1, np.inf]), "finite"),
-        (np.ones(3), "1 dimension"),
+        (np.ones(3), "must be a matrix of real numbers"),
     ],
 )
 def test_label_graph_refuses(matrix, message):
@@ -175,7 +175,7 @@ def test_anchor_features():
         ((WIDE, ANCHORS, {"a": (0, 3), "b": (2, 4)}), r"'b' is \(2, 4\) where \(3, ...\)"),
         ((WIDE, "abcd"), "one string was given"),
         ((WIDE, ["a", "b", None, "d"]), "element 2 is a NoneType"),
-        ((WIDE, [object()] * 4), "sequence of strings or a 2-D matrix"),
+        ((WIDE, [object()] * 4), "sequence of texts, or a matrix of real numbers"),
     ],
 )
 def test_anchor_graph_refuses(arguments, message):
@@ -266,3 +266,19 @@ def test_check_label_features_refuses():
     assert not isinstance(caught.value, SlicedLabelSideError)
     with pytest.raises(ValueError, match="finite"):
         check_label_features(np.diag([1, np.nan]), 2, 5)
+
+
+@pytest.mark.parametrize("groups", [3.0, [1], {"a": 3}, {"a": (0, None)}, {"a": (0, 1, 2)}])
+def test_groups_that_are_no_ranges(groups):
+    with pytest.raises(ValueError, match="`groups` must be a dict of names and column ranges"):
+        AnchorGraph(np.eye(3), groups=groups)
+
+
+@pytest.mark.parametrize("matrix", ["ab", 3, [[1, 2], [3]], [["a"]], np.eye(2) * 1j, None, [None]])
+def test_matrices_that_are_none(matrix):
+    with pytest.raises(ValueError, match="must be a matrix of real numbers, but is a"):
+        LabelGraph(matrix)
+
+
+def test_short_floats_are_numbers():
+    assert LabelGraph(np.eye(2, dtype=np.float16)).to_csr().toarray().tolist() == [[1, 0], [0, 1]]

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skxc.datasets._ones import ones
-from skxc.utils._validation import as_names, checked_sparse, wrong_name
+from skxc.utils._validation import as_matrix, as_names, as_texts, wrong_name
 
 
 def labels_from_names(
@@ -49,6 +49,11 @@ def labels_from_names(
            [0., 0.],
            [0., 1.]], dtype=float32)
     """
+    if isinstance(lists, str | bytes) or not isinstance(lists, Iterable):
+        raise ValueError(
+            f"`lists` must hold a list of names per sample, but is a {type(lists).__name__}. "
+            "Wrap it in a list."
+        )
     rows = [_name_set(i, row) for i, row in enumerate(lists)]
     names = sorted(set().union(*rows)) if names is None else as_names(names, "names")
     column = {name: j for j, name in enumerate(names)}
@@ -90,7 +95,8 @@ def names_from_labels(y: sp.csr_array, names: Sequence[str]) -> list[list[str]]:
     >>> names_from_labels(*labels_from_names([["tea", "milk"], [], ["tea"]]))
     [['milk', 'tea'], [], ['tea']]
     """
-    y = sp.csr_array(checked_sparse(y, "y") if sp.issparse(y) else y)
+    y = sp.csr_array(as_matrix(y, "y"))
+    names = as_texts(names, "names").tolist()
     if y.shape[1] != len(names):
         raise ValueError(
             f"`names` has {len(names)} names but `y` has {y.shape[1]} columns. "

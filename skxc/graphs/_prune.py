@@ -9,9 +9,8 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
-from skxc._params import NonNegativeInt, Part, PositiveInt, params
+from skxc._params import Interval, NonNegativeInt, Part, PositiveInt, params
 from skxc.utils._sparse import index_dtype, row_ids
 
 # Edges whose vectors are gathered at once.

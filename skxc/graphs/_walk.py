@@ -21,9 +21,8 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
-from skxc._params import Part, PositiveInt, params
+from skxc._params import Interval, Part, PositiveInt, params
 from skxc.graphs._prune import (
     as_ones,
     block_by_block,

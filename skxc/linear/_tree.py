@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
-from skxc._params import NonNegativeFloat, Part, PositiveInt, params
+from skxc._params import Interval, NonNegativeFloat, Part, PositiveInt, params
 from skxc.clustering import balanced_kmeans
 from skxc.utils._random import stream
 

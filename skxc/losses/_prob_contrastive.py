@@ -7,10 +7,9 @@ from numbers import Real
 from typing import Annotated
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from skxc._params import PositiveFloat, PositiveInt, params
+from skxc._params import Interval, PositiveFloat, PositiveInt, params
 from skxc.losses._triplet import hardest_negatives
 from skxc.losses.base import Loss, Positives
 

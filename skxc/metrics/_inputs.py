@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
 from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, pick, ranked_positions, top_k
-from skxc.utils._validation import check_target, checked_sparse
+from skxc.utils._validation import as_matrix, check_target, checked_sparse
 
 logger = logging.getLogger("skxc")
 
@@ -136,9 +136,7 @@ def _widened(matrix: sp.csr_array, shape: tuple[int, int]) -> sp.csr_array:
 
 
 def _check_filter(filter_pairs: Any, truth: sp.csr_array, shape: tuple[int, int]) -> sp.csr_array:
-    is_sparse = sp.issparse(filter_pairs)
-    pairs = checked_sparse(filter_pairs, "filter_pairs") if is_sparse else filter_pairs
-    pairs = _canonical(sp.csr_array(pairs))
+    pairs = _canonical(sp.csr_array(as_matrix(filter_pairs, "filter_pairs")))
     _check_shape("filter_pairs", pairs.shape, shape)
     pairs = _widened(pairs, truth.shape)
     overlap = np.count_nonzero(stored_in(truth, pairs))

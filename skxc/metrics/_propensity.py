@@ -88,10 +88,7 @@ def inverse_propensity(
             f"`n_samples` must be at least 3, as ln(n) - 1 is not positive below. Got {n_samples}; "
             "pass the number of training rows, or leave propensity-scored metrics out."
         )
-    try:
-        frequency = np.asarray(label_frequency, dtype=np.float64)
-    except (ValueError, TypeError):
-        frequency = np.asarray(np.nan)  # no numbers, or rows of different lengths
+    frequency = _floats(label_frequency)
     if frequency.ndim != 1 or not np.isfinite(frequency).all() or (frequency < 0).any():
         raise ValueError(
             "`label_frequency` must be one finite count per label. "
@@ -186,9 +183,17 @@ def psndcg(
     return _ratio(mean(reached / per_row), mean(possible / per_row))
 
 
+def _floats(values: Any) -> NDArray[np.float64]:
+    """Return numbers as float64, and NaN for what holds none or rows of different lengths."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError):
+        return np.asarray(np.nan)
+
+
 def check_weights(weights: ArrayLike, ranking: Ranking) -> NDArray[np.float64]:
     """Return the weights as float64; ValueError unless there is a positive one for every label."""
-    weights = np.asarray(weights, dtype=np.float64)
+    weights = _floats(weights)
     n_labels = ranking.truth.shape[1]
     if weights.shape != (n_labels,) or not ((weights > 0) & np.isfinite(weights)).all():
         raise ValueError(

@@ -268,7 +268,7 @@ def warn_of_unknown_texts(texts: NDArray[np.object_], unknown: NDArray[np.bool_]
         )
 
 
-def as_csr(matrix: Any, name: str, dtype: Any = np.float32) -> sp.csr_array:
+def as_csr(matrix: Any, name: str, dtype: Any = np.float32, kind: str = "matrix") -> sp.csr_array:
     """Return a canonical CSR array: no duplicates, no stored zeros, sorted columns.
 
     Parameters
@@ -278,6 +278,8 @@ def as_csr(matrix: Any, name: str, dtype: Any = np.float32) -> sp.csr_array:
         Name of the argument in messages.
     dtype : type, default=float32
         Type of the stored values.
+    kind : str, default="matrix"
+        What the argument may be, in messages.
 
     Returns
     -------
@@ -289,7 +291,45 @@ def as_csr(matrix: Any, name: str, dtype: Any = np.float32) -> sp.csr_array:
     ValueError
         An index of a sparse matrix is out of range.
     """
-    return canonical_csr(checked_sparse(matrix, name) if sp.issparse(matrix) else matrix, dtype)
+    return canonical_csr(as_matrix(matrix, name, kind), dtype)
+
+
+def as_matrix(value: Any, name: str, kind: str = "matrix") -> Any:
+    """Return a matrix of numbers: a checked sparse one, or an ndarray that scipy can read.
+
+    Parameters
+    ----------
+    value : sparse matrix, or array-like of shape (n, m)
+    name : str
+        Name of the argument in messages.
+    kind : str, default="matrix"
+        What the argument may be, in messages.
+
+    Raises
+    ------
+    ValueError
+        It has no rows and columns, holds no numbers, or an index is out of range.
+    """
+    array: Any = value
+    if hasattr(value, "columns") and hasattr(value, "sparse"):
+        array = value.sparse.to_coo()
+    elif not sp.issparse(value):
+        try:
+            array = np.asarray(value)
+            array = array.astype(np.float64) if array.dtype.kind == "O" else array
+        except (ValueError, TypeError):
+            array = np.asarray(None)  # rows of different lengths, or cells that are no numbers
+    if array.ndim != 2 or array.dtype.kind not in "buif":
+        shape = getattr(value, "shape", None)
+        raise ValueError(
+            f"`{name}` must be a {kind} of real numbers, but is a {type(value).__name__}"
+            f"{'' if shape is None else f' of shape {tuple(shape)}'}. Pass a sparse matrix, or an "
+            "array with rows and columns."
+        )
+    if sp.issparse(array):
+        return checked_sparse(array, name)
+    # The shortest and the longest floats are those that scipy lacks, or computes slowly with.
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def canonical_csr(matrix: Any, dtype: Any = np.float32) -> sp.csr_array:

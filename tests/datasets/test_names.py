@@ -38,9 +38,9 @@ def test_no_samples():
 
 def test_names_come_in_the_order_of_the_columns_whatever_the_storage():
     unsorted = sp.csr_array((np.ones(3), [2, 0, 1], [0, 2, 3]), shape=(2, 3))
-    assert names_from_labels(unsorted, "xyz") == [["x", "z"], ["y"]]
+    assert names_from_labels(unsorted, list("xyz")) == [["x", "z"], ["y"]]
     assert unsorted.indices.tolist() == [2, 0, 1]  # the input is left alone
-    assert names_from_labels(np.array([[0, 1, 1]]), "xyz") == [["y", "z"]]
+    assert names_from_labels(np.array([[0, 1, 1]]), list("xyz")) == [["y", "z"]]
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,9 @@ def test_errors(lists, names, sentence):
 def test_names_of_the_wrong_number():
     with pytest.raises(ValueError, match="`names` has 2 names but `y` has 3 columns"):
         names_from_labels(sp.csr_array((1, 3)), ["a", "b"])
+
+
+@pytest.mark.parametrize("lists", [None, 3, "ab", b"ab"])
+def test_lists_that_are_none(lists):
+    with pytest.raises(ValueError, match="`lists` must hold a list of names per sample"):
+        labels_from_names(lists)

@@ -30,12 +30,11 @@ from typing import Annotated, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from skxc._params import Part, ShareBelowOne, params
+from skxc._params import Interval, Part, ShareBelowOne, params
 from skxc.training import LabelVectors
 
 # One would follow the slowly changing singular vectors too late.
