@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from skxc.encoders import Encoder, make_encoder
 from skxc.estimators._neural import NeuralFit
 from skxc.exceptions import LabelTextWarning
 from skxc.graphs import cooccurrence, without_diagonal
-from skxc.indices import ExactIndex
+from skxc.indices import ExactIndex, FaissIndex, Index
 from skxc.labels import AnchorGraph
 from skxc.training import (
     HeldOut,
@@ -38,6 +39,8 @@ from skxc.utils._validation import warn_of_unknown_texts
 
 # Cells above which masking a graph's neighbours out of the negatives costs more than it can give.
 LARGE_MASKED_SHARE = 0.2
+# Vectors and queries from which on mining does not compare all pairs: learning the cells pays off.
+LARGE_INDEX, MANY_QUERIES = 200_000, 10_000
 # Share of unknown words above which new labels deserve a warning.
 LARGE_UNKNOWN_SHARE = 0.5
 
@@ -310,8 +313,15 @@ class EncoderTask(PoolTask):
         ]
 
 
-def search_exactly(queries: NDArray, vectors: NDArray, k: int) -> TopK:
-    """Return the k best vectors of every query by inner product, from an index used once."""
-    index = ExactIndex()
+def search_once(queries: NDArray, vectors: NDArray, k: int) -> TopK:
+    """Return the k best vectors of every query by inner product, from an index used once.
+
+    Exact, but where many queries meet very many vectors and faiss is there: then in the nearest of
+    as many cells as the square root of their number.
+    """
+    large = len(vectors) >= LARGE_INDEX and len(queries) >= MANY_QUERIES
+    index: Index = ExactIndex()
+    if large and find_spec("faiss") is not None:
+        index = FaissIndex("ivf", n_cells=int(len(vectors) ** 0.5), n_probes=32)
     index.add(vectors)
     return index.search(queries, k)

@@ -18,10 +18,11 @@ from skxc.base import Fit
 from skxc.training import Checkpoint, Plan, Progress, Task, Training, fingerprint, train
 from skxc.utils._bases import CallbackSupport
 from skxc.utils._callbacks import NullCallbackContext
+from skxc.utils._memory import check_memory
 from skxc.utils._precision import resolve_device
 
 if TYPE_CHECKING:
-    from skxc.base import Model
+    from skxc.base import Model, TrainingSet
 
 # Parameters that do not change what is trained, or whose content is hashed as data.
 _NOT_IN_FINGERPRINT = {
@@ -127,6 +128,8 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
     verbose: Verbose = 0
 
     _accepts_texts: ClassVar[bool] = True
+    #: Arrays of a vector per label that `fit` holds at once.
+    _label_arrays: ClassVar[int] = 1
     #: Steps that an epoch of small data has at least with ``batch_size="auto"``.
     _fewest_steps: ClassVar[int] = 8
 
@@ -142,7 +145,16 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
             return self.batch_size
         return min(1024, 2 ** (max(n_samples // self._fewest_steps, 64).bit_length() - 1))
 
+    def _needed_bytes(self, data: TrainingSet) -> int:
+        """Return what vectors of labels and rows take at the peak of `fit`; 0: nobody knows."""
+        dim = getattr(self._part("encoder"), "dim", 0)
+        is_trained = getattr(self, "label_vectors", None) is not False
+        n_labels = data.n_labels * (self._label_arrays if is_trained else 1)
+        return 4 * dim * (n_labels + data.n_samples)
+
     def _run_training(self, fit: Fit) -> Any:
+        if needed := self._needed_bytes(fit.data):
+            check_memory(type(self).__name__, needed, verbose=self.verbose)
         with self._open(fit) as opened:
             return self._train(opened)
 

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from skxc.persistence._classes import HOLDERS, PACKAGES, find_class, is_record
 from skxc.persistence._flatten import BUILTIN_TYPES, NUMPY_TYPES
 from skxc.persistence._rounding import restored
-from skxc.utils._loaded import check_finite, check_types, check_vectorizer
+from skxc.utils._loaded import check_finite, check_starts, check_types, check_vectorizer
 
 # Sizes that nothing stored stands for, such as columns without entries, must not exceed this, or
 # this many times the numbers that are stored.
@@ -163,6 +163,7 @@ class Rebuilder:
         matrix = _SPARSE[name](arrays, shape=tuple(shape))
         # Ids outside the matrix would let later operations read foreign memory.
         matrix.check_format(full_check=True)
+        check_starts(f"{names['indptr']}", matrix.indptr, matrix.indptr[-1])
         return matrix
 
     def _make_holder(self, content: list) -> Any:

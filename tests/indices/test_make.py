@@ -9,8 +9,8 @@ from skxc.indices import NAMES, ExactIndex, FaissIndex, IndexLike, make_index
     ("spec", "n_items", "cls", "kind"),
     [
         ("auto", 0, ExactIndex, None),
-        ("auto", 500_000, ExactIndex, None),
-        ("auto", 500_001, FaissIndex, "hnsw"),
+        ("auto", 2_000_000, ExactIndex, None),
+        ("auto", 2_000_001, FaissIndex, "hnsw"),
         ("exact", 10**9, ExactIndex, None),
         ("hnsw", 5, FaissIndex, "hnsw"),
         ("ivf", 5, FaissIndex, "ivf"),

@@ -373,3 +373,16 @@ def test_records_have_their_fields_of_their_types():
     node["object"][1]["more"] = 1
     with pytest.raises(ValueError, match="has other fields than these: vectors, more"):
         Rebuilder(flattener.arrays).rebuild(node)
+
+
+def test_rows_of_a_sparse_matrix_never_end_before_they_start():
+    arrays = {"d": np.ones(1, np.float32), "i": np.zeros(1, np.int32)}
+    names = {"data": "d", "indices": "i", "indptr": "p"}
+    for indptr, is_whole in (([0, 1], True), ([0, -1], False)):
+        rebuilder = Rebuilder({**arrays, "p": np.array(indptr, np.int32)})
+        node = {"sparse": ["csr_array", [1, 1], names]}
+        if is_whole:
+            assert rebuilder.rebuild(node).toarray().tolist() == [[1]]
+        else:
+            with pytest.raises(ValueError, match="`p` must rise"):
+                rebuilder.rebuild(node)

@@ -32,7 +32,7 @@ from skxc.estimators._encoding import (
     fitted_encoder,
     graph_settings,
     prepared_labels,
-    search_exactly,
+    search_once,
     watched,
 )
 from skxc.estimators._neural import NeuralFit, NeuralXC
@@ -66,14 +66,13 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         similar samples (NGAME); with labels mined by the current model; or every label (DEXML).
     label_vectors : "joint", "stage", JointVectors, ClassifierStage or False, default="joint"
         "joint": a free vector per label is added to the vector of its text, and both are trained
-        together (the prototype of PRIME). "stage": classifiers are trained after the encoder, on
-        its frozen embeddings (NGAME). False: the pure dual encoder.
+        together (PRIME). "stage": classifiers are trained after the encoder (NGAME). False: none.
     votes : NeighborVotes, False or None, default=None
         Votes of the nearest training rows; False: none, and no training row is kept.
     label_queries : LabelQueries, False or None, default=None
         What a graph changes about pools of labels; False: nothing.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
-        How label vectors and training rows are searched; "auto" is exact up to 500,000.
+        How label vectors and training rows are searched; "auto" is exact up to two million.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
         Graph over the labels, used in training only. "cooccurrence" builds it from the training
         labels.
@@ -128,6 +127,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
     index: IndexLike = "auto"
 
     _named_graphs: ClassVar[tuple[str, ...]] = ("cooccurrence",)
+    _label_arrays: ClassVar[int] = 3  # free vectors, those of texts, those that score
     _search_parameters: ClassVar[tuple[str, ...]] = ("votes",)
 
     encoder_ = of_model("encoder", "The trained encoder.")
@@ -187,7 +187,7 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
             loss=make_loss(self.loss),
             negatives=negatives,
             batches=batches,
-            search=search_exactly,
+            search=search_once,
             **graph_settings(data, self._part("label_queries")),
             excluded=same_text_pairs(data.X, data.label_features, data.y),
         )
@@ -196,13 +196,13 @@ class DualEncoderXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         self, fit: NeuralFit, task: DualEncoderTask, progress: Progress | None = None
     ) -> DualEncoderModel:
         """Return the model of the task's current weights."""
-        votes, data = self._part("votes"), fit.data
+        votes, data, texts = self._part("votes"), fit.data, task.text_vectors()
         return DualEncoderModel(
             encoder=task.encoder,
             device=self.device,
             precision=fit.training.precision,
-            texts=VectorSearch(task.text_vectors()),
-            classifiers=None if task.table is None else VectorSearch(task.label_vectors()),
+            texts=VectorSearch(texts),
+            classifiers=None if task.table is None else VectorSearch(task.label_vectors(texts)),
             rows=None if votes is None else TrainingRows.of(task.sample_vectors(), data),
             votes=votes,
             index=self.index,

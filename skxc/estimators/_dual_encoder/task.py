@@ -20,7 +20,7 @@ from skxc.estimators._encoding import EncoderTask
 from skxc.training import LabelVectors, PoolSettings
 from skxc.training._label_table import unit_rows
 from skxc.training._pool import Pool
-from skxc.utils._sparse import normalize_rows
+from skxc.utils._sparse import BLOCK_ROWS, normalize_rows
 
 
 @params
@@ -92,9 +92,19 @@ class DualEncoderTask(EncoderTask):
         """Return the unit vectors of all label texts, shape (L, d)."""
         return self.encoder.encode(self.labels, precision=self.precision)
 
-    def label_vectors(self) -> NDArray[np.float32]:
-        """Return the unit vectors that labels are scored with, shape (L, d)."""
-        texts = self.text_vectors()
+    def label_vectors(self, texts: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the unit vectors that labels are scored with, shape (L, d).
+
+        Parameters
+        ----------
+        texts : ndarray of float32, shape (L, d), or None
+            What `text_vectors` returned, where it is known.
+        """
+        texts = self.text_vectors() if texts is None else texts
         if self.table is None:
             return texts
-        return normalize_rows(texts + self.table.to_numpy())
+        vectors = np.empty_like(texts)
+        for start in range(0, len(texts), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            vectors[block] = normalize_rows(texts[block] + self.table.to_numpy(block))
+        return vectors

@@ -19,6 +19,7 @@ from skxc._params import Parameterized
 from skxc._training_set import Features, TrainingSet
 from skxc.labels import AnchorGraph, LabelGraph, LabelTexts
 from skxc.utils._bases import BaseComposition
+from skxc.utils._memory import check_memory
 from skxc.utils._random import root_seed, stream
 from skxc.utils._sparse import TopK, pack_topk, rank_rows, row_ids, top_k
 from skxc.utils._validation import check_total
@@ -213,6 +214,9 @@ def check_takers(named: Members, data: TrainingSet) -> None:
                 f"was fitted with {n_labels}. Pass a `y` with the columns of its training."
             )
     bare = [member for _, member in named if not is_frozen(member)]
+    for member in bare:
+        if hasattr(member, "_needed_bytes"):  # before another member is fitted for long
+            check_memory(type(member).__name__, member._needed_bytes(data))
     handed = {name for member in bare for name in _arguments(member, data)}
     for name in ("graph", "sample_graph"):
         if bare and getattr(data, name) is not None and name not in handed:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skxc.batching import UniformBatches
-from skxc.estimators._encoding import search_exactly
+from skxc.estimators._encoding import search_once
 from skxc.estimators._label_graph.classifiers import Classifiers, DocumentBlock, FusedClassifiers
 from skxc.estimators._label_graph.problem import Outputs, Problem, text_vectors
 from skxc.graphs import keep_edges, without_diagonal
@@ -326,7 +326,7 @@ class FusedClassifierTask(Task):
         classifiers = self.classifier_weights()
         vectors = torch.from_numpy(text_vectors(self.encoder, self.held_out.samples))
         documents = self.document(vectors.to(self.device)).cpu().numpy()
-        return self.held_out.precision(normalize_rows(documents), classifiers, search_exactly)
+        return self.held_out.precision(normalize_rows(documents), classifiers, search_once)
 
     @torch.no_grad()
     def classifier_weights(self) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from skxc.estimators._encoding import (
     fitted_encoder,
     graph_settings,
     prepared_labels,
-    search_exactly,
+    search_once,
     watched,
 )
 from skxc.estimators._neural import NeuralFit, NeuralXC
@@ -73,7 +73,7 @@ class UnifiedXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
         What a graph changes about training; the classifier also has a label text's own label as a
         positive. None: the defaults of `skxc.training.LabelQueries`; False: nothing.
     index : {"auto", "exact", "hnsw", "ivf"} or Index, default="auto"
-        How label vectors are searched; "auto" is exact up to 500,000.
+        How label vectors are searched; "auto" is exact up to two million.
     graph : sparse matrix, LabelGraph, "cooccurrence" or None, default=None
         Graph over the labels, used in training only. "cooccurrence" builds it from the training
         labels.
@@ -205,7 +205,7 @@ class UnifiedXC(PoolFiguresMixin, NewLabelsMixin, NeuralXC):
             loss=self._part("loss"),
             negatives=negatives_of(pool, data.n_labels, size),
             batches=batches_of(pool, data.n_samples, size),
-            search=search_exactly,
+            search=search_once,
             **graph_settings(data, self._part("label_queries")),
             excluded=same_text_pairs(data.X, data.label_features, data.y),
         )
