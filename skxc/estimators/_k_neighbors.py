@@ -81,9 +81,10 @@ class NeighborsModel(Model):
 
     def reasons(self, query: sp.csr_array, label: int) -> Reasons:
         """Return the votes of the nearest rows that have the label."""
-        near, similarity = self._voters(query)
-        votes = similarity[0] * self.votes[near[0]][:, [label]].toarray()[:, 0]
-        voters = near[0][votes > 0]
+        (near,), (similarity,) = self._voters(query)
+        near, similarity = near[near >= 0], similarity[near >= 0]
+        votes = similarity * self.votes[near][:, [label]].toarray()[:, 0]
+        voters = near[votes > 0]
         if isinstance(self.samples, VectorSearch):
             vectors: Any = self.samples.vectors[voters]
         else:

@@ -90,6 +90,13 @@ def test_features():
         np.testing.assert_allclose(features[at], expected)
 
 
+def test_scores_are_compared_with_given_ones():
+    found = collect_candidates(random_lists(np.random.default_rng(0), 5, 9, 4, 2), 9)
+    best = np.arange(10.0).reshape(5, 2)
+    below = found.features(np.ones(9), best)[:, 2:4]
+    np.testing.assert_array_equal(below, found.scores - best[found.rows])
+
+
 def test_features_of_nothing():
     nothing = (np.full((2, 3), -1), np.full((2, 3), -np.inf, dtype=np.float32))
     found = collect_candidates([nothing, nothing], 4)

@@ -89,6 +89,13 @@ def test_rows_that_voted(name):
     assert (by_labels.row_ids == -1).all()
 
 
+def test_rows_without_a_vote_do_not_count():
+    model = KNeighborsXC(power=0, calibration=None).fit(np.eye(4), sp.csr_array(np.eye(4)))
+    found = explain(model, np.eye(4)[:1], 0)
+    assert found.score == found.row_effects.sum() == 1
+    assert explain(model, np.eye(4)[:1], 3).rows == []
+
+
 @pytest.mark.parametrize("n_trees", [1, 3])
 def test_features_of_trees(n_trees):
     tree = LabelTree(n_trees=n_trees, max_leaf_size=4, branching=2, flat=False)
