@@ -74,9 +74,10 @@ class OwnLabels(Record):
         """Return the (sample, label) pairs of equal content, shape (n, n_labels); None if none."""
         asked = hash_rows(samples)
         first = np.searchsorted(self._keys, asked[:, 0], "left")
-        counts = np.searchsorted(self._keys, asked[:, 0], "right") - first
-        if not counts.any():
+        # Most samples have none, which one look tells.
+        if not np.any(self._keys[np.minimum(first, len(self._keys) - 1)] == asked[:, 0]):
             return None
+        counts = np.searchsorted(self._keys, asked[:, 0], "right") - first
         rows = np.repeat(np.arange(len(asked)), counts)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         labels = self._order[np.repeat(first, counts) + place]

@@ -104,6 +104,8 @@ class SubwordVectorizer(TransformerMixin, Parameterized):
         csr_array of float32, shape (n, n_words + n_buckets)
         """
         check_is_fitted(self)
+        if len(X) == 1 and (row := self._known_words(X[0])) is not None:
+            return row
         unknown: dict[str, int] = {}
         counts = _count_words(X, self.vocabulary_, unknown)
         n_known = len(self.vocabulary_)
@@ -130,6 +132,27 @@ class SubwordVectorizer(TransformerMixin, Parameterized):
         pieces = sp.csr_array((data, indices, ends[rows.indptr]), shape=shape)
         pieces.sum_duplicates()  # n-grams that several words of a text share
         return pieces
+
+    def _known_words(self, text: str) -> sp.csr_array | None:
+        """Return the row of one text in few steps; None where it has a word that is not known."""
+        counts: dict[int, int] = {}
+        for word in _WORD.findall(text.lower()):
+            column = self.vocabulary_.get(word)
+            if column is None:
+                return None
+            counts[column] = counts.get(column, 0) + 1
+        columns = np.array(sorted(counts), dtype=np.int32)
+        data = np.array([counts[column] for column in columns.tolist()], dtype=np.float32)
+        data = (1 + np.log(data)) * self.idf_[columns]
+        # The roundings of `normalize_rows`.
+        squares = np.cumsum(data.astype(np.float64) ** 2)
+        norm = np.sqrt(squares[-1]) if len(data) else 1
+        data = (data / (norm or 1)).astype(np.float32)
+        indptr = np.array([0, len(columns)], dtype=np.int32)
+        shape = (1, len(self.vocabulary_) + self.n_buckets)
+        row = sp.csr_array((data, columns, indptr), shape=shape)
+        row.has_canonical_format = True
+        return row
 
     def _check_loaded(self) -> None:
         if hasattr(self, "vocabulary_"):

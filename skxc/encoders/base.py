@@ -176,7 +176,8 @@ class Encoder(Parameterized, ABC):
 
     def to(self, device: torch.device) -> Encoder:
         """Move the module to a device and return self."""
-        self.module_.to(device)
+        if next(self.module_.parameters()).device != device:
+            self.module_.to(device)
         return self
 
     def __getstate__(self) -> dict[str, Any]:

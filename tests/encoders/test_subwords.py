@@ -102,3 +102,16 @@ def test_as_a_transformer():
     again = pickle.loads(pickle.dumps(vectorizer)).transform(TEXTS)
     np.testing.assert_array_equal(rows.toarray(), again.toarray())
     assert not hasattr(clone(vectorizer), "vocabulary_")
+
+
+def test_one_text_has_the_row_that_it_has_among_others():
+    texts = ["red apple apple", "green apple", "pear, red; PEAR pear", "", "apple of gold", "red"]
+    vectorizer = SubwordVectorizer(n_buckets=64).fit(texts[:4])
+    together = vectorizer.transform(texts)
+    for number, text in enumerate(texts):
+        alone = vectorizer.transform([text])
+        assert alone.shape == (1, together.shape[1])
+        assert alone.dtype == np.float32
+        row = together[[number]]
+        np.testing.assert_array_equal(alone.indices, row.indices)
+        np.testing.assert_array_equal(alone.data, row.data)
