@@ -56,9 +56,8 @@ def n_held_out(n_samples: int, *, given_back: bool = False) -> int:
         return 0
     if n_samples < SMALL_SAMPLE:
         return math.ceil(n_samples / 5)
-    if given_back:
-        return min(1000, max(SMALL_SAMPLE // 5, math.ceil(n_samples / 10)))
-    return min(1000, math.ceil(n_samples / 20))
+    share = min(1000, math.ceil(n_samples / 20))
+    return max(share, SMALL_SAMPLE // 5) if given_back else share
 
 
 def hold_out(
