@@ -74,6 +74,15 @@ def thresholds(value: Any, n_labels: int, names: list[str] | None) -> NDArray[np
     return result
 
 
+def nothing_for(found: TopK, rows: NDArray[np.bool_]) -> TopK:
+    """Return lists of labels with empty ones for some rows."""
+    if not rows.any():
+        return found
+    indices, scores = (array.copy() for array in found)
+    indices[rows], scores[rows] = -1, -np.inf
+    return indices, scores
+
+
 def ids_of(X: Any) -> NDArray[Any]:
     """Return the index of a Series or frame of pandas; nothing where there is none."""
     index = getattr(X, "index", None)

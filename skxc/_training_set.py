@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,6 +39,7 @@ from skxc.utils._validation import (
 
 # A csr_array or an ndarray of str objects; static types cannot follow which one an estimator sees.
 Features = Any
+_LETTER = re.compile(r"\w")
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,11 +254,25 @@ def check_new_samples(estimator: Any, X: Any) -> tuple[Features, sp.csr_array | 
     return rows, own
 
 
+def unknown_texts(estimator: Any, X: Features) -> NDArray[np.bool_]:
+    """Return which checked samples are texts in which nothing is known.
+
+    A vectoriser knows its words. An encoder spells words that it does not know, so that it knows
+    something of every text with a letter or digit.
+    """
+    if not sp.issparse(X):
+        return np.fromiter((_LETTER.search(text) is None for text in X), dtype=bool, count=len(X))
+    if hasattr(estimator, "vectorizer_"):
+        return np.diff(X.indptr) == 0
+    return np.zeros(X.shape[0], dtype=bool)
+
+
 def _matrix(estimator: Any, X: Any, **checks: Any) -> sp.csr_array:
     """Return features as canonical CSR float32."""
     X = checked_sparse(X, "X") if sp.issparse(X) else X
     try:
-        X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, **checks)
+        with np.errstate(over="ignore"):  # what does not fit float32 is refused as infinite
+            X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, **checks)
     except (ValueError, TypeError) as error:
         cells = X if sp.issparse(X) or np.ndim(X) < 2 else np.asarray(X, dtype=object).ravel()
         if not (isinstance(X, str | bytes) or holds_texts(cells)):

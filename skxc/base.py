@@ -31,7 +31,13 @@ from skxc._params import (
     Share,
     params,
 )
-from skxc._training_set import Features, TrainingSet, check_new_samples, training_set
+from skxc._training_set import (
+    Features,
+    TrainingSet,
+    check_new_samples,
+    training_set,
+    unknown_texts,
+)
 from skxc.utils._callbacks import with_callbacks
 from skxc.utils._sparse import TopK, pack_topk
 from skxc.utils._validation import canonical_csr
@@ -181,7 +187,8 @@ class BaseXC(AnswersMixin, Parameterized):
         if not X.shape[0]:
             return _outputs.no_rows(k)
         model = self._current(model)
-        return without_own(model.search(model.queries(X), depth_for(k, own)), own, k)
+        found = without_own(model.search(model.queries(X), depth_for(k, own)), own, k)
+        return _outputs.nothing_for(found, unknown_texts(self, X))
 
     def _retrieve(
         self, model: Any, X: Features, own: sp.csr_array | None, k: int, n_labels: int

@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
@@ -19,6 +20,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from skxc import (
     AnchorGraph,
     DualEncoderXC,
+    FusionXC,
     KNeighborsXC,
     LabelGraph,
     LabelTexts,
@@ -411,6 +413,31 @@ def test_texts_without_known_words_are_counted(estimator):
         estimator.predict_labels(["日本語"])
 
 
+ONE_ANSWER = [
+    KNeighborsXC(vectorizer=TfidfVectorizer()),
+    LinearTreeXC(random_state=0),
+    DualEncoderXC(n_epochs=1, random_state=0),
+    DualEncoderXC(n_epochs=1, random_state=0, vectorizer=TfidfVectorizer()),
+    FusionXC([("neighbors", KNeighborsXC(vectorizer=TfidfVectorizer())), ("tree", LinearTreeXC())]),
+]
+
+
+@pytest.mark.parametrize("estimator", ONE_ANSWER, ids=lambda model: type(model).__name__)
+@pytest.mark.filterwarnings("ignore")
+def test_a_text_without_anything_known_has_no_labels(estimator):
+    reads_letters = isinstance(estimator, DualEncoderXC) and estimator.vectorizer is None
+    texts = ["red", "", "?!", " \t", *([] if reads_letters else ["unheard"])]
+    model = clone(estimator).fit(TEXTS, sp.csr_array(Y))
+    for rows in (texts, *([text] for text in texts[1:])):
+        indices, scores = model.predict_topk(rows, 2)
+        first = 1 if len(rows) > 1 else 0
+        assert (indices[:first] >= 0).any(axis=1).all()
+        assert (indices[first:] == -1).all() and (scores[first:] == -np.inf).all()
+        assert model.predict_proba(rows)[[len(rows) - 1]].nnz == 0
+        assert model.predict(rows)[[len(rows) - 1]].nnz == 0
+        assert model.predict_labels(rows)[first:] == [[]] * (len(rows) - first)
+
+
 def test_a_fit_without_known_words_warns():
     vectorizer = TfidfVectorizer(vocabulary=["oak"])
     with pytest.warns(UserWarning, match="6 of 6 texts have no known word.*analyzer='char'"):
@@ -427,3 +454,15 @@ def test_huge_k_and_broken_scores():
     assert model.decision_function(np.eye(6)).shape == (6, 3)
     with pytest.raises(ValueError, match=f"`scores` {MESSAGE}"):
         TopKCalibrator().fit(with_column(-1), WHOLE)
+
+
+def test_short_and_huge_floats():
+    short = CentroidXC().fit(np.eye(6, dtype=np.float16), Y.astype(np.float16))
+    usual = CentroidXC().fit(np.eye(6), Y)
+    np.testing.assert_array_equal(short.predict_proba(np.eye(6)), usual.predict_proba(np.eye(6)))
+    huge = np.eye(6)
+    huge[0, 0] = 1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="infinity or a value too large"):
+            CentroidXC().fit(huge, Y)

@@ -491,6 +491,7 @@ def _checked_ones(y: Any) -> sp.csr_array:
     if y.dtype.kind not in "buif":
         values = sp.csr_array(y).data if sp.issparse(y) else y
         raise ValueError(_not_binary(np.unique(values)))
+    y = y.astype(np.float32) if y.dtype == np.float16 else y  # which scipy lacks
     matrix = canonical_csr(y, y.dtype)
     wrong = matrix.data != 1
     if wrong.any():
