@@ -66,9 +66,9 @@ for name, one in edges.items():
 figure, axes = pyplot.subplots(2, 1, figsize=(8, 7), layout="constrained")
 plot_precision_by_frequency(bins, ax=axes[0])
 places = np.arange(len(bins["graph"].names))
-for shift, name in ((-0.2, "graph"), (0.2, "shuffled")):
+for shift, name, color in ((-0.2, "graph", "C1"), (0.2, "shuffled", "C2")):
     gain = 100 * (bins[name].recall - bins["no graph"].recall)
-    axes[1].bar(places + shift, gain, 0.4, label=name)
+    axes[1].bar(places + shift, gain, 0.4, color=color, label=name)
 axes[1].axhline(0, color="black", linewidth=0.8)
 axes[1].set_xticks(places, bins["graph"].names)
 axes[1].set_xlabel("training rows of the label")
@@ -103,7 +103,8 @@ for pair in np.argsort(-rise, kind="stable")[:3]:
     row = owners[pair]
     print(f"\n{data.test_ids[row]}: {data.test_texts[row]}")
     true = names[data.test_labels.indices[pair]]
-    print(f"  {true}: place {before[pair] + 1} -> {after[pair] + 1}")
+    place = before[pair] + 1 if before[pair] < 100 else "none of the first 100"
+    print(f"  {true}: place {after[pair] + 1}, without the graph {place}")
     for name in ("no graph", "graph"):
         here = slice(*scores[name].indptr[row : row + 2])
         best = scores[name].indices[here][np.argsort(-scores[name].data[here])][:3]

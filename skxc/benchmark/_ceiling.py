@@ -5,8 +5,8 @@
 s is what an estimator without the graph finds. a is how alike the row's own anchors are to those of
 the label, or how much the training rows with the most similar anchors vote for it, or the sum of
 both. Anchors are alike by the cosine of their idf weights. The best a and w of every metric are
-chosen on the rows themselves, so the figures are optimistic. No model that sees texts alone can be
-expected to gain more.
+chosen on the rows themselves, so the figures are optimistic. Few models that see texts alone will
+find more of a row's labels than that; rare labels can gain more, whose texts links teach as well.
 """
 
 from __future__ import annotations
