@@ -78,7 +78,7 @@ def nothing_for(found: TopK, rows: NDArray[np.bool_]) -> TopK:
     """Return lists of labels with empty ones for some rows."""
     if not rows.any():
         return found
-    indices, scores = (array.copy() for array in found)
+    indices, scores = found[0].copy(), found[1].copy()
     indices[rows], scores[rows] = -1, -np.inf
     return indices, scores
 

@@ -279,9 +279,8 @@ def read(draw):
                 demand(rows is None or np.isfinite(rows.data).all(), f"{name} not finite")
         except ValueError as error:
             # Fields that contradict each other are named without their file.
-            demand(
-                "set" in str(error) or "to fit the other fields" in str(error), f"no file: {error}"
-            )
+            known = ("/set", "to fit the other fields", "`encoding`")
+            demand(any(word in str(error) for word in known), f"no file: {error}")
             raise
         finally:
             shutil.rmtree(place)
