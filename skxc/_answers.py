@@ -199,7 +199,8 @@ class AnswersMixin(StateMixin):
         check_is_fitted(self)
         k = self.top_k if k is None else k
         if not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"`k` must be an integer of at least 1, but is {k!r}.")
+            shown = " ".join(repr(k).split())
+            raise ValueError(f"`k` must be an integer of at least 1, but is {shown}.")
         return min(int(k), self.n_labels_)
 
     def score(

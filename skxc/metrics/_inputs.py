@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
 from skxc.utils._sparse import index_dtype, pack_topk, pair_ids, pick, ranked_positions, top_k
-from skxc.utils._validation import as_matrix, check_target, checked_sparse
+from skxc.utils._validation import as_matrix, check_target
 
 logger = logging.getLogger("skxc")
 
@@ -156,7 +156,7 @@ def _check_predictions(
     """Return the predictions as canonical CSR scores."""
     if sp.issparse(y_score):
         _check_shape("y_score", y_score.shape, shape)
-        scores = _canonical(sp.csr_array(checked_sparse(y_score, "y_score")))
+        scores = _canonical(sp.csr_array(as_matrix(y_score, "y_score")))
         scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
         _check_finite(scores.data)
         return scores

@@ -285,3 +285,9 @@ def test_stored_in_against_sets():
         coo = one.tocoo()
         expected = [pair in pairs for pair in zip(*(c.tolist() for c in coo.coords), strict=True)]
         assert stored_in(one, other).tolist() == expected
+
+
+def test_complex_scores_are_refused():
+    scores = sp.csr_array(np.eye(2) * (1 + 2j))
+    with pytest.raises(ValueError, match="`y_score` must be a matrix of real numbers"):
+        precision_at_k(sp.eye_array(2, format="csr"), scores, k=1)
