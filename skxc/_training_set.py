@@ -274,7 +274,14 @@ def _matrix(estimator: Any, X: Any, **checks: Any) -> sp.csr_array:
         with np.errstate(over="ignore"):  # what does not fit float32 is refused as infinite
             X = validate_data(estimator, X, accept_sparse="csr", dtype=np.float32, **checks)
     except (ValueError, TypeError) as error:
-        cells = X if sp.issparse(X) or np.ndim(X) < 2 else np.asarray(X, dtype=object).ravel()
+        try:
+            n_axes = 2 if sp.issparse(X) else np.ndim(X)
+        except ValueError:
+            raise ValueError(
+                "`X` must be a matrix of numbers, but its rows differ in length. Pass rows of one "
+                "length, or a sparse matrix."
+            ) from error
+        cells = X if sp.issparse(X) or n_axes < 2 else np.asarray(X, dtype=object).ravel()
         if not (isinstance(X, str | bytes) or holds_texts(cells)):
             raise
         raise ValueError(

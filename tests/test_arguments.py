@@ -466,3 +466,9 @@ def test_short_and_huge_floats():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="infinity or a value too large"):
             CentroidXC().fit(huge, Y)
+
+
+def test_rows_of_different_lengths():
+    model = CentroidXC().fit(np.eye(6), Y)
+    with pytest.raises(ValueError, match="`X` must be a matrix of numbers, but its rows differ"):
+        model.predict_topk([[1, 2], [3]])
