@@ -14,6 +14,7 @@
 The gate g is one number for all labels of about the same frequency. It starts at 0, and G has no
 self-loops here. A row is trained with the graph of other rows: in one that rests on the row itself,
 neighbours are labels of the row, and gates would learn to trust them more than other rows can.
+Labels without rows have a fixed gate: as negatives of every row they would learn one of 0.
 
 T and A have spectral norm 1, and all labels share them. A label without training rows has no free
 vector, because nothing would train it.
@@ -39,6 +40,8 @@ from skxc.training import LabelVectors
 
 # One would follow the slowly changing singular vectors too late.
 POWER_ITERATIONS = 4
+# About what labels with a single row learn where their graph rests on other rows than theirs.
+UNSEEN_GATE = 0.3
 
 
 @params
@@ -176,8 +179,9 @@ class FusedClassifiers(nn.Module):
         self.is_gated = has_graph and part.fusion == "gated"
         n_competing = 1 + (has_graph and not self.is_gated) + (start is not None)
         self.attention = Attention(dim, n_competing, part.dropout)
-        bins = np.log2(np.maximum(graph_frequency, 1)).astype(np.int64)
-        self.gates = nn.Parameter(torch.zeros(int(bins.max(initial=0)) + 1))
+        # Bin 0 is that of labels without rows.
+        bins = np.log2(2 * np.maximum(graph_frequency, 0.5)).astype(np.int64)
+        self.gates = nn.Parameter(torch.zeros(int(bins.max(initial=1))))
         self.bins: Tensor
         self.register_buffer("bins", torch.from_numpy(bins), persistent=False)
         no_free = np.asarray((start is not None) & (frequency == 0))
@@ -207,7 +211,8 @@ class FusedClassifiers(nn.Module):
         alpha = self.attention(competing, self._without_free(ids))
         if not self.is_gated:
             return alpha
-        gates = self.gates[self.bins[graph, torch.from_numpy(ids).to(self.bins.device)], None]
+        bins = self.bins[graph, torch.from_numpy(ids).to(self.bins.device)]
+        gates = torch.cat([self.gates.new_full((1,), UNSEEN_GATE), self.gates])[bins, None]
         return torch.cat([alpha[:, :1], gates, alpha[:, 1:]], dim=1)
 
     def _without_free(self, ids: NDArray[np.int64]) -> Tensor:
