@@ -162,6 +162,15 @@ class StateMixin(Classifier):
             raise ValueError(f"`calibration_rows_` must have {n_labels} labels at most")
         if self.own_labels_ is not None:
             sizes_of(self.own_labels_, hashes=f"{n_labels} 2")
+        if "vectorizer_" in vars(self):
+            self._check_vectorizer()
+
+    def _check_vectorizer(self: Any) -> None:
+        """Raise ValueError unless the vectoriser reads a text."""
+        try:
+            self._vectorize(self.vectorizer_, np.array(["text"], dtype=object))
+        except Exception as error:  # whatever a damaged transformer of scikit-learn does
+            raise ValueError(f"`vectorizer_` cannot read a text: {error!r}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]

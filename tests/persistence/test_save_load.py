@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
+from skxc import KNeighborsXC
 from skxc.exceptions import FormatVersionError
 from skxc.persistence import load, save
 
@@ -369,6 +370,24 @@ def test_wrong_shapes(folder):
     save(TfidfVectorizer().fit(TEXTS), folder)
     save_file({"_tfidf.idf_": np.zeros(3)}, next(folder.glob("arrays-*")))
     with pytest.raises(ValueError, match=r"`_tfidf\.idf_` has shape \(3,\) instead of \(11,\)"):
+        load(folder)
+
+
+def test_a_vectoriser_that_lost_a_part(folder):
+    model = KNeighborsXC(vectorizer=TfidfVectorizer()).fit(TEXTS, np.eye(len(TEXTS)))
+    save(model, folder)
+    structure = json.loads((folder / "model.json").read_text())
+
+    def cut(node):
+        if isinstance(node, dict):
+            node.pop("_tfidf", None)
+            node = list(node.values())
+        for part in node if isinstance(node, list) else ():
+            cut(part)
+
+    cut(structure)
+    (folder / "model.json").write_text(json.dumps(structure))
+    with pytest.raises(ValueError, match="vectorizer_` cannot read a text"):
         load(folder)
 
 
