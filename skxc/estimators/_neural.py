@@ -147,7 +147,7 @@ class NeuralXC(CallbackSupport, EmbeddingMixin, LabelSideXC):
 
     def _needed_bytes(self, data: TrainingSet) -> int:
         """Return what vectors of labels and rows take at the peak of `fit`; 0: nobody knows."""
-        dim = getattr(self._part("encoder"), "dim", 0)
+        dim = getattr(self._part("encoder"), "dim", None) or 0
         is_trained = getattr(self, "label_vectors", None) is not False
         n_labels = data.n_labels * (self._label_arrays if is_trained else 1)
         return 4 * dim * (n_labels + data.n_samples)

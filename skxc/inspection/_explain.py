@@ -178,20 +178,20 @@ def explain(model: Any, text: Any, label: Any = None, *, samples: Any = None) ->
     >>> model = KNeighborsXC(vectorizer=TfidfVectorizer(), calibration=None)
     >>> model = model.fit(texts, [["wine", "red"], ["wine"], ["learning"], ["learning"]])
     >>> print(explain(model, "a glass of wine", samples=texts))
-    wine: score 1.236
+    wine: score 1.238
     <BLANKLINE>
     words, by what the score loses without them
-         1.236  wine
+         1.238  wine
          0.000  a
          0.000  glass
          0.000  of
     <BLANKLINE>
     what the score is the sum of
-         1.236  votes
+         1.238  votes
     <BLANKLINE>
     training rows that voted
-         0.618  red wine
-         0.618  white wine
+         0.619  white wine
+         0.619  red wine
     """
     if not hasattr(model, "_score_pairs"):
         raise ValueError(

@@ -11,12 +11,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import skxc
-from skxc import DualEncoderXC, LabelGraph, LabelTexts, LearnedIndexXC
+from skxc import LabelGraph, LabelTexts, LearnedIndexXC
 from skxc.datasets import make_planted_xc
 from skxc.encoders import BagEncoder, FrozenEncoder
 from skxc.metrics import ece_at_k, recall_at_k
 from skxc.metrics._weighted import weighted_at_k
-from skxc.ranking import NeighborVotes
 from skxc.training import Training
 from tests.toys import assert_same_model
 
@@ -453,17 +452,6 @@ def test_a_failing_save_leaves_model_and_folder(model, data, tmp_path, monkeypat
 
 
 # ---- what it gives to others
-
-
-def test_another_estimator_searches_with_the_index(model, data):
-    other = DualEncoderXC(n_epochs=2, random_state=0, votes=NeighborVotes(weight=0.2))
-    other.set_params(index=model.label_index_)
-    other.fit(data.train_texts, data.train_labels, label_features=data.label_texts)
-    through = other.predict_topk(data.test_texts, 5)[0]
-    exact = other.set_params(index="exact").predict_topk(data.test_texts, 5)[0]
-    assert (through[:, 0] == exact[:, 0]).mean() > 0.5
-    assert (through != exact).any()
-    assert clone(other.set_params(index=model.label_index_)).index is model.label_index_
 
 
 def test_candidates_for_anybody(model, data):

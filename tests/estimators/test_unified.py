@@ -817,7 +817,7 @@ def large():
     """Return a model of so many rows that held-out ones are kept, and its data."""
     options = {"vocabulary_gap": 0.0, "unseen_fraction": 0.0, "random_state": 0}
     data = make_planted_xc(2400, 60, n_test=1000, **options)
-    model = quick(n_epochs=5, batch_size=128, pool__size=50).fit(
+    model = quick(n_epochs=5, batch_size=128, pool__size=50, calibration="held_out").fit(
         data.train_texts, data.train_labels, label_features=data.label_texts
     )
     return model, data
@@ -876,11 +876,11 @@ def test_an_interrupted_refit_leaves_the_old_model(planted, model, monkeypatch, 
     before, expected = state_of(model), model.predict_labels(planted.test_texts[:9], 3)
     backward, steps = UnifiedTask.backward, []
 
-    def fail(self, rows, rng):
-        steps.append(rows)
+    def fail(self, batch):
+        steps.append(batch)
         if len(steps) > 12:
             raise error
-        return backward(self, rows, rng)
+        return backward(self, batch)
 
     monkeypatch.setattr(UnifiedTask, "backward", fail)
     with pytest.raises(error):
