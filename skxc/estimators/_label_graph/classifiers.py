@@ -180,7 +180,8 @@ class FusedClassifiers(nn.Module):
         n_competing = 1 + (has_graph and not self.is_gated) + (start is not None)
         self.attention = Attention(dim, n_competing, part.dropout)
         # Bin 0 is that of labels without rows.
-        bins = np.log2(2 * np.maximum(graph_frequency, 0.5)).astype(np.int64)
+        bins = 1 + np.log2(np.maximum(graph_frequency, 1)).astype(np.int64)
+        bins[graph_frequency == 0] = 0
         self.gates = nn.Parameter(torch.zeros(int(bins.max(initial=1))))
         self.bins: Tensor
         self.register_buffer("bins", torch.from_numpy(bins), persistent=False)
