@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from skxc.metrics._calibration import ece
 from skxc.metrics._inputs import Ranking, check_k, rank
-from skxc.metrics._propensity import check_weights, psndcg, psp
+from skxc.metrics._propensity import check_weights, floats, psndcg, psp
 from skxc.metrics._ranking import coverage, macro_f1, mean, ndcg, precision, recall
 from skxc.utils._label_lists import UnknownLabels, rows_to_score, truth_of_names
 
@@ -93,7 +93,7 @@ def evaluate(
     ranking = rank(y_true, y_score, depth, filter_pairs, drop_empty_rows, n_unknown)
     weights = None
     if inverse_propensity is not None:
-        given = np.asarray(inverse_propensity)
+        given = floats(inverse_propensity)
         more = np.full(n_unknown, given.max(initial=1))
         weights = check_weights(np.append(given, more) if n_unknown else given, ranking)
     result = {}

@@ -77,8 +77,8 @@ def inverse_propensity(
             )
         a, b = PRESETS[preset]
     for name, value in (("n_samples", n_samples), ("a", a), ("b", b)):
-        if not isinstance(value, Real) or not np.isfinite(value):
-            raise ValueError(f"`{name}` must be a finite number. Got {value!r}; pass a number.")
+        if not isinstance(value, Real) or not abs(value) < 2**1000:
+            raise ValueError(f"`{name}` must be a finite number. Got {value!r:.50}; pass a number.")
     if a < 0 or b < 0:
         raise ValueError(
             f"`a` and `b` must not be negative. Got {a} and {b}; try preset='default'."
@@ -88,7 +88,7 @@ def inverse_propensity(
             f"`n_samples` must be at least 3, as ln(n) - 1 is not positive below. Got {n_samples}; "
             "pass the number of training rows, or leave propensity-scored metrics out."
         )
-    frequency = _floats(label_frequency)
+    frequency = floats(label_frequency)
     if frequency.ndim != 1 or not np.isfinite(frequency).all() or (frequency < 0).any():
         raise ValueError(
             "`label_frequency` must be one finite count per label. "
@@ -183,7 +183,7 @@ def psndcg(
     return _ratio(mean(reached / per_row), mean(possible / per_row))
 
 
-def _floats(values: Any) -> NDArray[np.float64]:
+def floats(values: Any) -> NDArray[np.float64]:
     """Return numbers as float64, and NaN for what holds none or rows of different lengths."""
     try:
         return np.asarray(values, dtype=np.float64)
@@ -193,7 +193,7 @@ def _floats(values: Any) -> NDArray[np.float64]:
 
 def check_weights(weights: ArrayLike, ranking: Ranking) -> NDArray[np.float64]:
     """Return the weights as float64; ValueError unless there is a positive one for every label."""
-    weights = _floats(weights)
+    weights = floats(weights)
     n_labels = ranking.truth.shape[1]
     if weights.shape != (n_labels,) or not ((weights > 0) & np.isfinite(weights)).all():
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxc.metrics import inverse_propensity, psndcg_at_k, psp_at_k
+from skxc.metrics import evaluate, inverse_propensity, psndcg_at_k, psp_at_k
 from tests.metrics.naive import naive, random_case, ranked_lists
 
 PRESETS = {"default": (0.55, 1.5), "amazon": (0.6, 2.6), "wikipedia": (0.5, 0.4)}
@@ -106,3 +106,15 @@ def test_equal_weights_leave_precision_and_ndcg_normalised_by_the_best():
     truth, scores, _ = random_case(5, 9)
     one, seven = (psp_at_k(truth, scores, np.full(9, w), 3) for w in (1.0, 7.0))
     assert one == pytest.approx(seven)
+
+
+@pytest.mark.parametrize("n_samples", [10**400, -(10**400), np.inf, np.nan, "7"])
+def test_sizes_that_are_no_numbers_of_rows(n_samples):
+    with pytest.raises(ValueError, match="`n_samples` must be"):
+        inverse_propensity([7, 6], n_samples)
+
+
+@pytest.mark.parametrize("weights", ["x", ["a", "b"], [None, 1.0]])
+def test_weights_that_are_no_numbers(weights):
+    with pytest.raises(ValueError, match="`inverse_propensity` must hold 2 positive finite"):
+        evaluate(np.eye(2), np.eye(2), inverse_propensity=weights)
