@@ -28,7 +28,7 @@ NAMES: dict[str, Callable[[], Index]] = {
 IndexLike = Annotated[str, OneOf(["auto", *NAMES]), MadeBy("skxc.indices:make_index")] | Index
 
 # Measured on one busy core with 256 columns and k = 100: an exact query among a million items takes
-# 3 ms in a batch and 17 ms alone, after 2 s for the eight-bit copy. A graph takes about 1 ms, but
+# 3 ms in a batch and 17 ms alone, after 2 s for the eight-bit copy. A graph takes
 # minutes to build, and misses some of the 100.
 LARGEST_EXACT = 2_000_000
 

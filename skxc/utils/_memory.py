@@ -34,7 +34,7 @@ def memory_in_use() -> int:
 
 
 def check_memory(name: str, needed: int, *, verbose: int = 0) -> None:
-    """Raise MemoryError where a fit has no room; with `verbose` write what is expected.
+    """Raise MemoryError where a fit has no room; with `verbose` write what it takes at least.
 
     Parameters
     ----------
@@ -55,4 +55,4 @@ def check_memory(name: str, needed: int, *, verbose: int = 0) -> None:
         )
     if verbose:
         of = "" if limit is None else f" of {limit / GIB:.1f}"
-        sys.stderr.write(f"{name}: {total / GIB:.1f}{of} GiB of memory at its peak\n")
+        sys.stderr.write(f"{name}: {total / GIB:.1f}{of} GiB of memory at least\n")

@@ -43,7 +43,7 @@ def test_one_line_says_what_is_expected(monkeypatch, capsys):
     memory.check_memory("Model", 2**31)
     assert capsys.readouterr().err == ""
     memory.check_memory("Model", 2**31, verbose=1)
-    assert capsys.readouterr().err == "Model: 3.0 of 20.0 GiB of memory at its peak\n"
+    assert capsys.readouterr().err == "Model: 3.0 of 20.0 GiB of memory at least\n"
     model = DualEncoderXC()
     needed = 4 * 256 * (3 * 1000 + 200)
     rows = type("Rows", (), {"n_labels": 1000, "n_samples": 200})
