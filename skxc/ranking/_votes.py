@@ -94,13 +94,9 @@ def neighbor_votes(
     -------
     Votes
     """
-    used = neighbors >= 0
-    with np.errstate(invalid="ignore"):  # rows without any neighbour
-        above = similarity - similarity.max(axis=1, keepdims=True)
-    above[~used] = -np.inf
-    mass = np.exp(above / np.float32(temperature)) * row_weight[neighbors]
+    mass = _masses(neighbors, similarity, row_weight, temperature)
     rows, labels, values = _add_up(
-        neighbors.astype(np.int64, copy=False), mass, used, y.indptr, y.indices
+        neighbors.astype(np.int64, copy=False), mass, neighbors >= 0, y.indptr, y.indices
     )
     return Votes(rows, labels, values)
 
@@ -112,10 +108,21 @@ def neighbor_shares(
     temperature: float,
 ) -> NDArray[np.float32]:
     """Return the share of each of the nearest rows in the votes, shape (n, m); see above."""
-    above = similarity - similarity.max(axis=1, keepdims=True)
-    mass = np.where(neighbors < 0, 0, np.exp(above / np.float32(temperature)))
-    mass = mass * row_weight[neighbors]
+    mass = _masses(neighbors, similarity, row_weight, temperature)
     return mass / mass.sum(axis=1, keepdims=True)
+
+
+def _masses(
+    neighbors: Ids,
+    similarity: NDArray[np.float32],
+    row_weight: NDArray[np.float32],
+    temperature: float,
+) -> NDArray[np.float32]:
+    """Return shares before they are divided by their sum, shape (n, m); 0 where padded."""
+    with np.errstate(invalid="ignore"):  # rows without any neighbour
+        above = similarity - similarity.max(axis=1, keepdims=True)
+    above[neighbors < 0] = -np.inf
+    return np.exp(above / np.float32(temperature)) * row_weight[neighbors]
 
 
 @compiled
