@@ -472,3 +472,10 @@ def test_rows_of_different_lengths():
     model = CentroidXC().fit(np.eye(6), Y)
     with pytest.raises(ValueError, match="`X` must be a matrix of numbers, but its rows differ"):
         model.predict_topk([[1, 2], [3]])
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_label_features_beyond_float32_are_refused():
+    X, y = sp.csr_array(np.eye(6)), sp.csr_array(np.eye(6, dtype=int))
+    with pytest.raises(ValueError, match="`label_features` must be finite"):
+        LinearTreeXC().fit(X, y, label_features=sp.csr_array(np.eye(6) * 1e308))

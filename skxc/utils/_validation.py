@@ -336,7 +336,8 @@ def canonical_csr(matrix: Any, dtype: Any = np.float32) -> sp.csr_array:
     """Return what `as_csr` returns, for a matrix that was checked."""
     result = sp.csr_array(matrix)
     if result.dtype != dtype:
-        result = result.astype(dtype)
+        with np.errstate(over="ignore"):  # what does not fit is infinite, and refused as such
+            result = result.astype(dtype)
     if result.has_canonical_format and np.all(result.data):
         return result
     result = result.copy()

@@ -9,7 +9,6 @@ import linecache
 import logging
 import os
 import resource
-import sys
 import traceback
 import warnings
 
@@ -98,17 +97,17 @@ def run(area, seed, n, answer):
 
 
 def main():
-    answer = os.fdopen(os.dup(1), "w")
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    questions, answer = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # a command that reads or writes them meets nothing
+        os.dup2(null, stream)
     resource.setrlimit(resource.RLIMIT_AS, (LARGEST, LARGEST))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.getLogger("skxc").setLevel(logging.CRITICAL)
     skxc.warm_up()  # what compiles must not count as a hang
     say(answer, "ready")
     known = {area.__name__: area for area in areas.AREAS}
-    for line in sys.stdin:
+    for line in questions:
         name, seed, n = line.split()
         run(known[name], int(seed), int(n), answer)
         say(answer, "end")
