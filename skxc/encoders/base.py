@@ -201,6 +201,8 @@ class Encoder(Parameterized, ABC):
     def _check_loaded(self) -> None:
         """Raise ValueError unless vectors are float32, finite, and of width ``dim_``."""
         if not hasattr(self, "module_"):
+            if half := [name for name in vars(self) if name.endswith("_")]:
+                raise ValueError(f"{type(self).__name__} has {half[0]!r}, but no `module_arrays`")
             return
         self._validate_params()
         for name, tensor in self.module_.state_dict().items():
